@@ -1,0 +1,157 @@
+"""``frostline <command> [Hydra overrides]``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+COMMANDS = {
+    "train": "fine-tune or probe an encoder at a frozen depth; with -m a sweep",
+    "evaluate": "score a finished run, on its own test split or on another data set",
+    "reproduce": "run a finished run's snapshot again and compare every number",
+    "report": "write the table and the page of a sweep anew",
+}
+
+USAGE = """\
+frostline <command> [group=choice …] [key=value …]
+
+How much of a pretrained text encoder should you thaw, and what does thawing cost?
+
+{commands}
+
+frostline <command> --help says more of each. Shell completion: eval "$(frostline -sc install=bash)" (or zsh, fish).
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the command and Hydra's overrides; ``sys.argv`` by default.
+
+    Returns:
+        The exit status.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(USAGE.format(commands="\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())))
+        return 0 if words else 2
+    if words[0] == "--version":
+        from frostline import __version__
+
+        print(f"frostline {__version__}")
+        return 0
+    if words[0] in ("-sc", "--shell-completion"):
+        return complete(words)
+    command, overrides = words[0], words[1:]
+    if command not in COMMANDS:
+        from frostline.errors import nearest
+
+        print(f"frostline: there is no command '{command}'{nearest(command, COMMANDS) or '.'}", file=sys.stderr)
+        print(f"Commands are: {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    return run_train(overrides) if command == "train" else run_on_directory(command, overrides)
+
+
+def run_train(overrides: list[str]) -> int:
+    """Run ``frostline train``: one run, or a sweep."""
+    from omegaconf import DictConfig
+
+    from frostline.commands.launch import launch, quoted
+
+    def before(composed: DictConfig) -> list[str]:
+        from frostline.commands.preflight import check_depth_exists
+        from frostline.config import validate
+        from frostline.runs.directory import find_unfinished, refuse_foreign
+
+        config = validate(composed)
+        if "LOCAL_RANK" in os.environ:  # a child process of a distributed run: its parent has checked, and gives the directory
+            return []
+        refuse_foreign(Path(composed.hydra.run.dir), config)
+        check_depth_exists(config)
+        if any(word.startswith("hydra.run.dir=") for word in overrides):
+            return []
+        unfinished = find_unfinished(Path(config.paths.output_dir) / "runs", config)
+        if unfinished is None:
+            return []
+        print(f"Resuming the unfinished run in {unfinished}", file=sys.stderr)
+        return [f"hydra.run.dir={quoted(unfinished)}"]
+
+    def task(composed: DictConfig) -> int:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        from frostline.commands.sweep import is_finished, run_job
+        from frostline.config import validate
+
+        config = validate(composed)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return run_job(config)
+        from frostline.commands.train import train
+
+        run_dir = Path(HydraConfig.get().runtime.output_dir)
+        if "LOCAL_RANK" not in os.environ and is_finished(run_dir, config):
+            return 0
+        show_metrics(train(config, run_dir), run_dir)
+        return 0
+
+    return launch("train", overrides, task, before)
+
+
+def run_on_directory(command: str, overrides: list[str]) -> int:
+    """Run a command that works on finished runs: ``evaluate``, ``reproduce`` or ``report``."""
+    from frostline.commands.launch import CONF, compose_alone, tell
+
+    if any(word in ("-h", "--help") for word in overrides):
+        print((CONF / f"{command}.yaml").read_text())
+        return 0
+    try:
+        composed: Any = compose_alone(command, overrides)
+        run_dir = Path(composed.run)
+        if command == "report":
+            from frostline.commands.report import report
+
+            return min(report(run_dir), 1)
+        from frostline.config import read_paths
+
+        paths = read_paths(composed)
+        if command == "reproduce":
+            from frostline.commands.reproduce import reproduce
+
+            return reproduce(run_dir, paths)
+        from frostline.commands.evaluate import evaluate
+
+        show_metrics(evaluate(run_dir, composed.split, paths, composed.get("data")), run_dir)
+        return 0
+    except Exception as error:
+        return tell(error, command, overrides)
+
+
+def show_metrics(metrics: dict[str, float], run_dir: Path) -> None:
+    """Print the final metrics and where the run is."""
+    for name, value in metrics.items():
+        print(f"{name:<20} {value:,}" if isinstance(value, int) else f"{name:<20} {value:,.4f}")
+    if metrics:
+        print(f"Run directory: {run_dir}")
+
+
+def complete(words: list[str]) -> int:
+    """Serve the shell's completion: the commands first, then what Hydra completes for the one that was typed."""
+    line = os.environ.get("COMP_LINE", "").split(" ")
+    if words[-1].startswith("query=") and (len(line) < 3 or line[1] not in COMMANDS):
+        print(" ".join(COMMANDS))
+        return 0
+    command = "train"
+    if words[-1].startswith("query="):
+        command = line.pop(1)
+        os.environ["COMP_LINE"] = " ".join(line)
+    from frostline.commands.launch import launch
+
+    return launch(command, words, lambda config: 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

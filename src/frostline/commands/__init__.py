@@ -1,0 +1,1 @@
+"""The commands: each reads from top to bottom like a recipe."""

@@ -1,0 +1,103 @@
+"""``frostline evaluate``: score a finished run, on its own data or on another data set."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from frostline.commands.train import quieten
+from frostline.config import Config, DataConfig, PathsConfig, validate
+from frostline.data.module import SentenceModule
+from frostline.data.sentences import LabelledData, load_data
+from frostline.encoder.load import load_encoder
+from frostline.errors import FrostlineError, choices
+from frostline.measures.scores import score
+from frostline.runs.files import write_json, write_parquet
+from frostline.runs.predictions import prediction_table
+from frostline.runs.snapshot import read_snapshot
+from frostline.strategies import build_classifier
+from frostline.strategies.checkpoint import load_checkpoint, read_pointer
+from frostline.strategies.predict import predict
+
+SPLITS = ("train", "validation", "test")
+
+
+def evaluate(run_dir: Path, split: str, paths: PathsConfig, other_data: DictConfig | None = None) -> dict[str, float]:
+    """Score a finished run and write the result into its folder ``evaluations``.
+
+    Args:
+        run_dir: a finished run.
+        split: ``train``, ``validation`` or ``test``.
+        paths: where the caches are on this machine.
+        other_data: the keys of another data set; they replace the run's own source.
+
+    Returns:
+        The metrics, named as in ``metrics.json``.
+
+    Raises:
+        FrostlineError: no such run or split; a label that the run was not trained on; another pretrained base.
+    """
+    if split not in SPLITS:
+        raise FrostlineError(f"split is '{split}', but must be {choices(SPLITS)}.")
+    quieten()
+    config = read_snapshot(run_dir)
+    pointer = read_pointer(run_dir)
+    config.paths = paths
+    if other_data is not None:
+        config.data = other_source(config, other_data)
+    cache_dir, device = Path(paths.cache_dir), torch.device("cpu")
+    if config.trainer.accelerator != "cpu" and torch.cuda.is_available():
+        device = torch.device("cuda")
+
+    data = with_labels_of(pointer["class_names"], load_data(config.data, cache_dir, config.seed), split)
+    pretrained = load_encoder(config.model, cache_dir)
+    module = build_classifier(config, pretrained, len(pointer["class_names"]), pointer["layer"], pointer["C"])
+    load_checkpoint(module, run_dir, pretrained)
+    datamodule = SentenceModule(
+        data, pretrained.tokenizer, pretrained.tokenizer_hash, config.data.max_length, None, config.seed, cache_dir
+    )
+    logits = predict(module, datamodule, split, device, config.trainer.precision)
+
+    metrics = score(logits, datamodule.labels(split), {"validation": "val"}.get(split, split))
+    folder = run_dir / "evaluations" / f"{config.data.label.replace('/', '-')}-{split}"
+    write_parquet(folder / "predictions.parquet", prediction_table(split, data.splits[split], logits, pointer["class_names"]))
+    write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def other_source(config: Config, source: DictConfig) -> DataConfig:
+    """Return the run's data configuration with its source replaced; what all sources share (length, shares …) stays.
+
+    Raises:
+        FrostlineError: the new source's keys are not valid.
+    """
+    shared = {f.name: getattr(config.data, f.name) for f in dataclasses.fields(DataConfig) if f.name not in ("source", "train_size")}
+    tree = OmegaConf.create(dataclasses.asdict(config))
+    with open_dict(tree):
+        tree.data = OmegaConf.merge(shared, {"train_size": None}, source)
+    return validate(tree).data
+
+
+def with_labels_of(class_names: list[str], data: LabelledData, split: str) -> LabelledData:
+    """Renumber a data set's labels as the run numbers its classes.
+
+    Raises:
+        FrostlineError: the split has a label that the run does not know.
+    """
+    unknown = sorted({data.class_names[i] for i in data.splits[split]["label"]} - set(class_names))
+    if unknown:
+        raise FrostlineError(
+            f"The {split} split has the label '{unknown[0]}', but the run was trained on {choices(class_names)}; only data with "
+            "the same labels can be scored."
+        )
+    number = {i: class_names.index(name) for i, name in enumerate(data.class_names) if name in class_names}
+    kept = data.splits[split]
+    labels = [number[i] for i in kept["label"]]
+    return dataclasses.replace(
+        data,
+        splits={split: kept.remove_columns("label").add_column("label", labels)},
+        class_names=class_names,
+    )

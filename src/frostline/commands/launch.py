@@ -1,0 +1,170 @@
+"""From the command line to a task: Hydra composes, we check before anything is written, and errors become sentences."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from frostline.errors import FrostlineError, choices, nearest
+
+CONF = next(
+    path for path in (Path(__file__).parents[1] / "conf", Path(__file__).parents[3] / "conf") if (path / "train.yaml").is_file()
+)
+ASKS_HYDRA_ONLY = ("help", "hydra_help", "cfg", "info", "shell_completion")
+
+
+def launch(
+    command: str,
+    argv: Sequence[str],
+    task: Callable[[DictConfig], Any],
+    before: Callable[[DictConfig], list[str]] | None = None,
+) -> int:
+    """Run one command under Hydra.
+
+    Args:
+        command: its name, which is that of its file in ``conf/``.
+        argv: Hydra's overrides and options.
+        task: gets the composed configuration.
+        before: called with the composed configuration (``hydra`` node included) of a single run before Hydra makes any
+            directory; returns further overrides.
+
+    Returns:
+        The exit status: what ``task`` returned if that is a number, else 0; 1 after an error, told in one sentence.
+    """
+    status: list[int] = []
+    whole_argv = [sys.argv[0], command, *argv]
+
+    def run(config: DictConfig) -> Any:
+        sys.argv = whole_argv  # what a distributed run's child processes are started with
+        result = task(config)
+        status.append(result if isinstance(result, int) else 0)
+        return result
+
+    try:
+        arguments = get_args_parser().parse_args(list(argv))
+        overrides = list(argv)
+        if before and not arguments.multirun and not any(getattr(arguments, name) for name in ASKS_HYDRA_ONLY):
+            composed = compose_alone(arguments.config_name or command, arguments.overrides, arguments.config_dir)
+            if composed is not None:
+                overrides += before(composed)
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come through to us
+        sys.argv = [sys.argv[0], *overrides]
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(run)()
+    except Exception as error:
+        return tell(error, command, argv)
+    finally:
+        sys.argv = whole_argv
+    return max(status, default=0)
+
+
+def compose_alone(config_name: str, overrides: list[str], config_dir: str | None = None) -> DictConfig | None:
+    """Return the configuration of a single run, without making any directory; None if it turns out to be a sweep."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    extra = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        try:
+            composed = compose(config_name, overrides=[*overrides, *extra], return_hydra_config=True)
+        except HydraException as error:
+            if "--multirun" in str(error) and any(o.startswith("sweep=") for o in overrides):
+                return None
+            raise
+    return None if str(composed.hydra.mode).endswith("MULTIRUN") else composed
+
+
+def tell(error: Exception, command: str, argv: Sequence[str]) -> int:
+    """Print what went wrong, one sentence for a user's mistake, and return the exit status 1."""
+    if isinstance(error, FrostlineError):
+        print(f"frostline {command}: {error}", file=sys.stderr)
+    elif isinstance(error, HydraException | OmegaConfBaseException):
+        print(f"frostline {command}: {hydra_sentence(error, command, argv)}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+        print(f"frostline {command}: unexpected error; this is a fault of Frostline's, please report it.", file=sys.stderr)
+    return 1
+
+
+def hydra_sentence(error: Exception, command: str, argv: Sequence[str]) -> str:
+    """Turn an error of Hydra's composition into one sentence that names the nearest valid key or choice."""
+    text = " ".join(str(error).split())
+    if found := re.search(r"Could not override '([^']+)'", text):
+        key = found.group(1)
+        if "No match in the defaults list" in text:
+            return f"There is no configuration group '{key}'{nearest(key, groups())}"
+        return unknown_key(key, command, argv)
+    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        group, choice = found.groups()
+        valid = choices_of(group)
+        return f"'{choice}' is not a choice of {group}{nearest(choice, valid) or '.'} Choices are: {', '.join(valid)}."
+    if found := re.search(r"In '[^']*': Could not find '([^']+)'|Cannot find primary config '([^']+)'", text):
+        return f"There is no configuration '{found.group(1) or found.group(2)}'."
+    if found := re.search(r"Could not append '\+?([\w/@.]+)=([^']*)'", text):
+        return f"'{found.group(1)}' exists already: write {found.group(1)}={found.group(2)} without the plus sign."
+    if found := re.search(r"Key '([^']+)' is not in struct.*full_key: (\S+)", text):
+        return unknown_key(found.group(2), command, argv)
+    if found := re.search(r"Multiple values for (\S+)\. To override a value use 'override [^:]+: ([^']+)'", text):
+        return f"'{found.group(1)}' exists already: write {found.group(1)}={found.group(2)} without the plus sign."
+    if found := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"'{found.group(1)}' has no value; give it as {found.group(1)}=…."
+    return text
+
+
+def unknown_key(key: str, command: str, argv: Sequence[str]) -> str:
+    """Return the sentence for a key that the composed configuration does not have."""
+    keys = valid_keys(command, argv)
+    if "." not in key:
+        return f"Unknown configuration key or group '{key}'{nearest(key, [*groups(), *(k for k in keys if '.' not in k)]) or '.'}"
+    siblings = [k for k in keys if k.rpartition(".")[0] == key.rpartition(".")[0]]
+    return f"Unknown configuration key '{key}'{nearest(key, keys) or f'; valid keys are {choices(siblings or groups())}.'}"
+
+
+def choices_of(group: str) -> list[str]:
+    """Return the choices of a configuration group."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def groups() -> list[str]:
+    """Return the configuration groups."""
+    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
+
+
+def valid_keys(command: str, argv: Sequence[str]) -> list[str]:
+    """Return all keys of the configuration that the command line's valid group choices compose."""
+    chosen = [word for word in argv if "=" in word and "." not in word.split("=")[0] and "," not in word]
+    for overrides in (chosen, []):
+        try:
+            composed = compose_alone(command, [word for word in overrides if word.split("=")[0] in groups()])
+        except HydraException:
+            continue
+        if composed is not None:
+            tree = OmegaConf.to_container(OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]))
+            return _leaves(tree)
+    return []
+
+
+def _leaves(tree: Any, prefix: str = "") -> list[str]:
+    if not isinstance(tree, dict):
+        return [prefix]
+    return [leaf for key, value in tree.items() for leaf in _leaves(value, f"{prefix}.{key}" if prefix else str(key))]
+
+
+def quoted(path: Path) -> str:
+    """Return a path as an override's value, whatever characters it has."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+logging.getLogger("hydra").setLevel(logging.WARNING)

@@ -1,0 +1,39 @@
+"""``frostline report``: one table and one page from the run directories of a sweep, or from a single run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from frostline.errors import FrostlineError
+from frostline.report.figures import accuracy_by_depth
+from frostline.report.page import write_page
+from frostline.report.table import best_and_by_how_much, print_table, summarise
+from frostline.runs.sweep import write_results
+
+
+def report(sweep_dir: Path) -> int:
+    """Write ``results.csv``, the figure and ``report.html``, and print the table.
+
+    Returns:
+        How many jobs did not finish.
+
+    Raises:
+        FrostlineError: there is no run in ``sweep_dir``.
+    """
+    if not sweep_dir.is_dir():
+        raise FrostlineError(f"There is no directory '{sweep_dir}'.")
+    results = write_results(sweep_dir)
+    if results.empty:
+        raise FrostlineError(f"'{sweep_dir}' holds no runs.")
+    unfinished = int((results["status"] != "finished").sum())
+    arms = summarise(sweep_dir, results)
+    console = Console()
+    print_table(arms, unfinished, console)
+    if arms:
+        console.print(best_and_by_how_much(arms))
+        accuracy_by_depth(arms, sweep_dir / "figures" / "accuracy_by_depth")
+    page = write_page(sweep_dir)
+    console.print(f"\nTable:  {sweep_dir / 'results.csv'}\nPage:   {page}", soft_wrap=True, highlight=False)
+    return unfinished

@@ -1,0 +1,79 @@
+"""``frostline reproduce``: run a snapshot again and compare every number."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from frostline.commands.train import train
+from frostline.config import PathsConfig
+from frostline.errors import FrostlineError
+from frostline.runs.directory import read_manifest
+from frostline.runs.manifest import differences
+from frostline.runs.snapshot import read_snapshot
+
+MEASURED = ("fit_seconds", "examples_per_second", "peak_memory_mb")  # of the machine at that time, not of the run
+
+
+def reproduce(run_dir: Path, paths: PathsConfig) -> int:
+    """Run a finished run's snapshot in a new directory and compare.
+
+    Args:
+        run_dir: a finished run.
+        paths: where the new run and the caches are on this machine.
+
+    Returns:
+        0 if every metric and every prediction agrees to the last bit, else 1.
+
+    Raises:
+        FrostlineError: no such run, one that did not finish, or one that was resumed from a foreign checkpoint.
+    """
+    console = Console(soft_wrap=True, highlight=False)
+    config = read_snapshot(run_dir)
+    before = read_manifest(run_dir)
+    if before.get("status") != "finished":
+        raise FrostlineError(f"'{run_dir}' is not a finished run (status: {before.get('status', 'none')}); there is nothing to compare with.")
+    config.paths = paths
+    new_dir = Path(paths.output_dir) / "runs" / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+    if not train(config, new_dir):
+        return 0  # a child process of a distributed run
+
+    found = compare_metrics(run_dir, new_dir) + compare_predictions(run_dir, new_dir)
+    console.print(f"Again:  {new_dir}")
+    if not found:
+        console.print(f"Reproduced: every metric and every prediction of {run_dir} agrees to the last bit.")
+        return 0
+    console.print(f"[bold]Not reproduced[/bold]: {len(found)} differences from {run_dir}:")
+    for line in found:
+        console.print(f"  {line}", markup=False)
+    reasons = differences(before, read_manifest(new_dir))
+    console.print("What differs between the two runs and may explain it:" if reasons else "The two manifests show no reason.")
+    for line in reasons:
+        console.print(f"  {line}", markup=False)
+    return 1
+
+
+def compare_metrics(old_dir: Path, new_dir: Path) -> list[str]:
+    """Return, as sentences, which final metrics differ; timings and memory are measurements and are left out."""
+    old, new = (json.loads((folder / "metrics.json").read_text()) for folder in (old_dir, new_dir))
+    keys = [key for key in dict.fromkeys([*old, *new]) if key not in MEASURED]
+    return [f"{key}: {old.get(key)!r} then, {new.get(key)!r} now" for key in keys if old.get(key) != new.get(key)]
+
+
+def compare_predictions(old_dir: Path, new_dir: Path) -> list[str]:
+    """Return, as sentences, in which columns of ``predictions.parquet`` how many rows differ, and by how much at most."""
+    old, new = (pd.read_parquet(folder / "predictions.parquet") for folder in (old_dir, new_dir))
+    if list(old.columns) != list(new.columns) or len(old) != len(new):
+        return [f"predictions.parquet: {len(old)} rows of {list(old.columns)} then, {len(new)} of {list(new.columns)} now"]
+    found = []
+    for column in old.columns:
+        changed = old[column] != new[column]
+        if changed.any():
+            largest = (old[column] - new[column]).abs().max() if column.startswith("logit_") else None
+            by = f", by {largest:.3g} at most" if largest is not None else ""
+            found.append(f"predictions.parquet: {column} differs in {int(changed.sum())} of {len(old)} rows{by}")
+    return found

@@ -1,0 +1,90 @@
+"""A sweep's jobs and its end: every job in a state of its own, one table and one page when the last is done."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from frostline.config import Config
+from frostline.errors import FrostlineError
+from hydra_plugins.frostline_grids import JOBS, STARTED
+
+log = logging.getLogger(__name__)
+
+
+def run_job(config: Config) -> int:
+    """Train one job of a sweep; a failure stays in the job's own folder and does not stop the sweep.
+
+    Returns:
+        0, or 1 if the job failed.
+    """
+    from frostline.commands.train import train
+
+    hydra = HydraConfig.get()
+    run_dir = Path(hydra.runtime.output_dir)
+    log.info("%s %s", sweep_progress(hydra.job.num), " ".join(hydra.overrides.task))
+    if is_finished(run_dir, config):
+        return 0
+    if config.trainer.devices != 1 or config.trainer.num_nodes > 1:
+        return run_apart(run_dir, list(hydra.overrides.task))
+    try:
+        train(config, run_dir, group=Path(hydra.sweep.dir).name)
+        return 0
+    except Exception as error:
+        if not isinstance(error, FrostlineError):
+            traceback.print_exc()
+        log.error("Job %s failed: %s", hydra.job.num, error)
+        return 1
+
+
+def sweep_progress(number: int) -> str:
+    """Return ``[3/21, about 9 min left]`` for job ``number`` (from 0) of the running sweep."""
+    jobs, started = int(os.environ.get(JOBS, "0")), float(os.environ.get(STARTED, "0"))
+    left = ""
+    if number > 0:
+        minutes = (time.time() - started) / number * (jobs - number) / 60
+        left = f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
+    return f"[{number + 1}/{jobs}{left}]"
+
+
+def is_finished(run_dir: Path, config: Config) -> bool:
+    """Say so, and return True, if this very run was completed in its directory before."""
+    from frostline.runs.directory import RunDirectory
+
+    finished = RunDirectory(run_dir, config).is_finished
+    if finished:
+        log.info("Already finished: %s", run_dir)
+    return finished
+
+
+def run_apart(run_dir: Path, overrides: list[str]) -> int:
+    """Run a job on several devices in a process of its own: its child processes would else run the whole sweep again."""
+    from frostline.commands.launch import quoted
+
+    command = [sys.executable, "-m", "frostline", "train", *overrides, f"hydra.run.dir={quoted(run_dir)}", "hydra.mode=RUN"]
+    return subprocess.run(command).returncode
+
+
+class SweepEnd(Callback):
+    """Collects ``results.csv`` and ``report.html`` when the last job is done, and exits with 1 if any failed."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write and show the results.
+
+        Raises:
+            SystemExit: a job failed.
+        """
+        from frostline.commands.report import report
+
+        if report(Path(config.hydra.sweep.dir)):
+            raise SystemExit(1)

@@ -1,0 +1,250 @@
+"""``frostline train``: freeze, thaw, compare. One run, from the sentences to its scored predictions."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pandas as pd
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import Logger
+
+from frostline.config import AdamW, Config, Lbfgs, Sgd
+from frostline.data.module import SentenceModule
+from frostline.data.sentences import load_data
+from frostline.encoder.load import load_encoder
+from frostline.errors import FrostlineError
+from frostline.measures.scores import score
+from frostline.runs.curves import CurvesLogger
+from frostline.runs.directory import RunDirectory
+from frostline.runs.files import write_json, write_parquet
+from frostline.runs.manifest import surroundings
+from frostline.runs.memory import peak_memory_mb, reset_peak_memory
+from frostline.runs.predictions import prediction_table
+from frostline.runs.wandb import finish_wandb, run_tags, start_wandb
+from frostline.strategies import Classifier, FrozenClassifier, PartialClassifier, build_classifier, build_probe
+from frostline.strategies.checkpoint import save_checkpoint
+from frostline.strategies.predict import predict
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Config, run_dir: Path, group: str | None = None) -> dict[str, float]:
+    """Run one configuration and fill its run directory.
+
+    Args:
+        config: a valid configuration.
+        run_dir: where everything is written. If this very run was killed there, it is resumed.
+        group: the W&B group of a sweep's runs.
+
+    Returns:
+        The final metrics, as in ``metrics.json``; empty in the child processes of a distributed run.
+
+    Raises:
+        FrostlineError: bad input, a directory of another run, a diverged loss.
+    """
+    run = RunDirectory(run_dir, config)
+    try:
+        with run.running():
+            metrics = _train(config, run, group)
+            finish_wandb(metrics, exit_code=0)
+        return metrics
+    except OSError as error:
+        raise _full_disk(error, config) from error
+    finally:
+        finish_wandb({}, exit_code=1)  # only if an exception left it open
+        gc.collect()
+
+
+def _train(config: Config, run: RunDirectory, group: str | None) -> dict[str, float]:
+    quieten()
+    reset_peak_memory()
+    cache_dir, cpu = Path(config.paths.cache_dir), torch.device("cpu")
+    lightning.seed_everything(config.seed, verbose=False)
+
+    data = load_data(config.data, cache_dir, config.seed)
+    pretrained = load_encoder(config.model, cache_dir)
+    batch_size = None if config.data.batch_size == "full" else config.data.batch_size
+    datamodule = SentenceModule(
+        data, pretrained.tokenizer, pretrained.tokenizer_hash, config.data.max_length, batch_size, config.seed, cache_dir
+    )
+
+    classes = len(data.class_names)
+    device = torch.device("cuda" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+    if config.strategy.name == "frozen":
+        module: Classifier = build_probe(config, pretrained, datamodule, classes, device)
+    else:
+        module = build_classifier(config, pretrained, classes)
+    depth, layer, C = frozen_part(module)
+    trained, total = module.parameter_counts()
+    run.record(
+        **surroundings(device),
+        seed=config.seed,
+        precision=config.trainer.precision,
+        blocks=pretrained.blocks,
+        frozen_depth=depth,
+        layer=layer,
+        C=C,
+        class_names=data.class_names,
+        weights_hash=pretrained.weights_hash,
+        tokenizer_hash=pretrained.tokenizer_hash,
+        data_hashes=data.hashes,
+        sentences={name: len(split) for name, split in data.splits.items()},
+        notes=data.notes,
+        truncated=datamodule.truncated,
+        wandb_id=run.manifest.get("wandb_id") or f"{run.path.name}-{time.time_ns():x}",
+    )
+    log.info("%s", describe(config, run.manifest, trained, total))
+
+    loggers: list[Logger] = [CurvesLogger(run.path / "curves.csv")]
+    if config.logger.name == "wandb" and run.is_main:
+        loggers.append(start_wandb(config, run.path, depth, pretrained.blocks, run.manifest["wandb_id"], group))
+    trainer, best = build_trainer(config, run, loggers)
+
+    resume_from = config.ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.is_file() else None)
+    if resume_from and not Path(resume_from).is_file():
+        raise FrostlineError(f"ckpt_path: there is no checkpoint '{resume_from}'.")
+    started = time.monotonic()
+    trainer.fit(module, datamodule, ckpt_path=resume_from, weights_only=True)
+    fit_seconds = time.monotonic() - started
+    if not run.is_main:
+        return {}
+
+    if best is not None:
+        module.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"], strict=False)
+    pointer = {
+        "model": pretrained.model.name_or_path or config.model.source,
+        "weights_hash": pretrained.weights_hash,
+        "tokenizer_hash": pretrained.tokenizer_hash,
+        "strategy": config.strategy.name,
+        "frozen_depth": depth,
+        "layer": layer,
+        "C": C,
+        "class_names": data.class_names,
+    }
+    save_checkpoint(module, run.path / "checkpoint", pointer)
+
+    metrics: dict[str, float] = {}
+    tables: list[pd.DataFrame] = []
+    for split in ("train", "validation", *(["test"] if config.test else [])):
+        logits = predict(module, datamodule, split, device, config.trainer.precision)
+        metrics |= score(logits, datamodule.labels(split), {"validation": "val"}.get(split, split))
+        if split != "train":
+            tables.append(prediction_table(split, data.splits[split], logits, data.class_names))
+    sentences = trainer.current_epoch * len(data.splits["train"])
+    metrics |= {
+        "trained_parameters": trained,
+        "total_parameters": total,
+        "fit_seconds": round(fit_seconds, 3),
+        "examples_per_second": round(sentences / fit_seconds, 3),
+        "peak_memory_mb": round(peak_memory_mb(device), 1),
+    }
+    write_parquet(run.path / "predictions.parquet", pd.concat(tables, ignore_index=True))
+    write_json(run.path / "metrics.json", metrics)
+    module.to(cpu)
+    return metrics
+
+
+def build_trainer(config: Config, run: RunDirectory, loggers: list[Logger]) -> tuple[Trainer, ModelCheckpoint | None]:
+    """Return Lightning's Trainer and the callback that keeps the best epoch by validation.
+
+    L-BFGS has no best epoch: its last weights are the solution.
+    """
+    folder = run.last_checkpoint.parent
+    callbacks: list[Callback] = [Rewind(), ModelCheckpoint(folder, filename="last", enable_version_counter=False)]
+    best = None
+    if not isinstance(config.optimizer, Lbfgs):
+        best = ModelCheckpoint(
+            folder,
+            filename="best",
+            monitor=config.callbacks.monitor,
+            mode=config.callbacks.mode,
+            save_weights_only=True,
+            enable_version_counter=False,
+        )
+        # Before the checkpoint to resume from, so that this one knows what the best was.
+        callbacks = [callbacks[0], best, callbacks[1]]
+    if config.callbacks.early_stopping_patience is not None:
+        monitor, patience = config.callbacks.monitor, config.callbacks.early_stopping_patience
+        callbacks.append(EarlyStopping(monitor, mode=config.callbacks.mode, patience=patience))
+    show_progress = config.trainer.progress_bar and sys.stderr.isatty()
+    if show_progress:
+        callbacks.append(TQDMProgressBar(leave=False))
+    trainer = Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        num_nodes=config.trainer.num_nodes,
+        strategy=config.trainer.strategy,
+        precision=config.trainer.precision,  # type: ignore[arg-type]
+        max_epochs=config.trainer.max_epochs,
+        accumulate_grad_batches=config.trainer.accumulate_grad_batches,
+        gradient_clip_val=config.optimizer.gradient_clip if isinstance(config.optimizer, AdamW | Sgd) else None,
+        deterministic=config.trainer.deterministic,
+        logger=loggers,
+        callbacks=callbacks,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the batches are shared out by the DataModule itself
+        enable_progress_bar=show_progress,
+        enable_model_summary=False,
+        default_root_dir=str(run.path),
+    )
+    return trainer, best
+
+
+class Rewind(Callback):
+    """Drops from the curves what a killed run logged after its last checkpoint."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Cut the curves at the step that training starts from."""
+        for logger in trainer.loggers:
+            if isinstance(logger, CurvesLogger):
+                logger.rewind(trainer.global_step)
+
+
+def frozen_part(module: Classifier) -> tuple[int, int | None, float | None]:
+    """Return a module's effective frozen depth and, for a probe, its layer and regularisation."""
+    if isinstance(module, FrozenClassifier):
+        return module.encoder.config.num_hidden_layers, module.layer, module.C
+    assert isinstance(module, PartialClassifier)
+    return module.encoder.depth, None, None
+
+
+def describe(config: Config, manifest: dict[str, Any], trained: int, total: int) -> str:
+    """Return what will run, in one line for the terminal."""
+    probe = f", layer {manifest['layer']}" if manifest["layer"] is not None else ""
+    words = ", ".join(run_tags(config, manifest["frozen_depth"], manifest["blocks"]))
+    truncated = sum(manifest["truncated"].values())
+    cut = f"; {truncated:,} sentences truncated to {config.data.max_length} tokens" if truncated else ""
+    sentences = manifest["sentences"]
+    return (
+        f"{words}{probe}: {trained:,} of {total:,} parameters train on {sentences['train']:,} sentences of {config.data.label} "
+        f"(validation {sentences['validation']:,}, test {sentences['test']:,}){cut}"
+    )
+
+
+def quieten() -> None:
+    """Keep Lightning's hints, which do not apply here, off the terminal."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*in eval mode.*", ".*Checkpoint directory .* exists.*", ".*LeafSpec.*"):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _full_disk(error: OSError, config: Config) -> Exception:
+    import errno
+
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    return FrostlineError(
+        f"No space left on the disk while writing '{error.filename or config.paths.output_dir}': free some, or move the output "
+        "with paths.output_dir=… and the cache with paths.cache_dir=…."
+    )

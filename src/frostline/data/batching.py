@@ -1,0 +1,94 @@
+"""Which sentences go into a batch together: grouped by length, so that little is padded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+BATCHES_PER_GROUP = 50  # sentences are sorted by length within a random group of this many batches
+
+
+class BatchRows(NamedTuple):
+    """One device's part of a batch.
+
+    Attributes:
+        rows: the sentences' row numbers in their split.
+        total: sentences of the whole batch over all devices; infinite for a part that only fills up and must not count.
+    """
+
+    rows: list[int]
+    total: float
+
+
+class LengthGroupedBatches(Sampler[BatchRows]):
+    """Random batches of sentences of similar length, a function of (seed, epoch) alone.
+
+    Each epoch draws a new order, cuts it into groups of :data:`BATCHES_PER_GROUP` batches, sorts each group by length,
+    cuts it into batches and shuffles the order of all batches. Nothing depends on earlier epochs, so a resumed run sees the same
+    batches as an undisturbed one. Every device gets its share of every batch: the batch size counts all devices.
+
+    Args:
+        lengths: tokens of each sentence, ``[sentences]``, int.
+        batch_size: sentences a batch over all devices.
+        seed: the run's seed.
+        rank: this device.
+        devices: how many devices share a batch.
+    """
+
+    def __init__(self, lengths: NDArray[np.int64], batch_size: int, seed: int, rank: int = 0, devices: int = 1):
+        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
+        self.rank, self.devices, self.epoch = rank, devices, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches are drawn next; Lightning calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[BatchRows]:
+        """Yield this device's part of every batch of the epoch."""
+        for batch in self.batches():
+            rows = batch[self.rank :: self.devices]
+            yield BatchRows(rows, len(batch)) if rows else BatchRows(batch[:1], float("inf"))
+
+    def batches(self) -> list[list[int]]:
+        """Return the epoch's batches as row numbers."""
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = random.permutation(len(self.lengths))
+        group_size = self.batch_size * BATCHES_PER_GROUP
+        batches: list[list[int]] = []
+        for start in range(0, len(order), group_size):
+            group = order[start : start + group_size]
+            group = group[np.argsort(self.lengths[group], kind="stable")]
+            batches += [group[i : i + self.batch_size].tolist() for i in range(0, len(group), self.batch_size)]
+        return [batches[i] for i in random.permutation(len(batches))]
+
+
+class SortedBatches(Sampler[BatchRows]):
+    """Batches sorted by length, longest first, for passes without gradient; devices take whole batches in turn.
+
+    Args:
+        lengths: tokens of each sentence, ``[sentences]``, int.
+        batch_size: sentences a batch.
+        rank: this device.
+        devices: how many devices share the split.
+    """
+
+    def __init__(self, lengths: NDArray[np.int64], batch_size: int, rank: int = 0, devices: int = 1):
+        order = np.argsort(-lengths, kind="stable")
+        batches = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)]
+        self.batches = [BatchRows(rows, len(rows)) for rows in batches[rank::devices]]
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[BatchRows]:
+        """Yield the batches, longest sentences first."""
+        return iter(self.batches)

@@ -1,0 +1,161 @@
+"""Labelled sentences, checked and split: everything that a run knows about its data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+
+from frostline.config import DataConfig, FilesData, HubData, PackagedData
+from frostline.data.files import read_files
+from frostline.data.hub import read_hub
+from frostline.data.packaged import read_packaged
+from frostline.data.splits import RawData, split_missing, subsample
+from frostline.errors import FrostlineError
+
+__all__ = ["LabelledData", "RawData", "load_data"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class LabelledData:
+    """The sentences of a run.
+
+    Attributes:
+        splits: train, validation and test. Columns: ``text``, where there are pairs ``text_pair``, ``label`` (the class
+            number, int64), and what else the source gives.
+        class_names: the name of each class number.
+        notes: counts worth recording with the run.
+        hashes: per split, a sha256 over texts, pairs and labels in their order.
+    """
+
+    splits: dict[str, datasets.Dataset]
+    class_names: list[str]
+    notes: dict[str, int]
+    hashes: dict[str, str]
+
+
+def load_data(config: DataConfig, cache_dir: Path, seed: int) -> LabelledData:
+    """Read a data source, check it, draw the splits that it lacks and the training subset.
+
+    Args:
+        config: the source, and how it is split.
+        cache_dir: where downloaded and prepared data are kept.
+        seed: the run's seed: it draws the training subset. The splits depend on ``config.split_seed`` only.
+
+    Returns:
+        The labelled splits. Sentences that are in both training and test are counted and warned of.
+
+    Raises:
+        FrostlineError: a source that cannot be read; empty or unlabelled sentences; labels that cannot be learned;
+            sizes that do not fit.
+    """
+    raw = _read(config, cache_dir)
+    notes = dict(raw.notes)
+    for name, split in raw.splits.items():
+        _check_labelled(name, split, config)
+        raw.splits[name], dropped = _without_empty(name, split, config.drop_empty)
+        if dropped:
+            notes[f"dropped_empty_{name}"] = dropped
+        if not len(raw.splits[name]):
+            raise FrostlineError(f"The {name} split has no sentences.")
+    splits = split_missing(raw, config.validation_share, config.test_share, config.split_seed)
+    class_names = raw.class_names or sort_labels(splits["train"]["label"])
+    _check_classes(splits)
+    splits["train"] = subsample(splits["train"], config.train_size, seed)
+    number = {name: i for i, name in enumerate(class_names)}
+    numbered = {
+        name: datasets.Dataset.from_dict(split[:] | {"label": [number[label] for label in split["label"]]})
+        for name, split in splits.items()
+    }
+    hashes = {name: _hash(split) for name, split in numbered.items()}
+    return LabelledData(numbered, class_names, notes | _duplicates(numbered), hashes)
+
+
+def sort_labels(labels: Iterable[str]) -> list[str]:
+    """Return the different labels in order: by value if all are whole numbers, else alphabetically."""
+    different = set(labels)
+    try:
+        return sorted(different, key=lambda label: (int(label), label))
+    except ValueError:
+        return sorted(different)
+
+
+def _read(config: DataConfig, cache_dir: Path) -> RawData:
+    if isinstance(config, PackagedData):
+        return read_packaged(config, cache_dir)
+    if isinstance(config, HubData):
+        return read_hub(config, cache_dir)
+    assert isinstance(config, FilesData)
+    return read_files(config)
+
+
+def _check_labelled(name: str, split: datasets.Dataset, config: DataConfig) -> None:
+    rows = [row for row, label in enumerate(split["label"], 1) if label is None]
+    if rows:
+        remedy = "label or remove them"
+        if isinstance(config, HubData):  # shared tasks hide the labels of their test sentences
+            remedy = f"choose a labelled split with data.{name}_split=…"
+        raise FrostlineError(
+            f"The {name} split has {len(rows)} sentences without a label, the first in row {rows[0]}; {remedy}."
+        )
+
+
+def _without_empty(name: str, split: datasets.Dataset, drop: bool) -> tuple[datasets.Dataset, int]:
+    texts = [split[column] for column in ("text", "text_pair") if column in split.column_names]
+    sentences = enumerate(zip(*texts, strict=True))
+    empty = [row for row, parts in sentences if not all(part and part.strip() for part in parts)]
+    if not empty:
+        return split, 0
+    if not drop:
+        raise FrostlineError(
+            f"The {name} split has {len(empty)} sentences without text, the first in row {empty[0] + 1}; "
+            "data.drop_empty=true drops them."
+        )
+    gone = set(empty)
+    return split.select([row for row in range(len(split)) if row not in gone]), len(empty)
+
+
+def _check_classes(splits: dict[str, datasets.Dataset]) -> None:
+    known = set(splits["train"]["label"])
+    if len(known) < 2:
+        raise FrostlineError(
+            f"All training sentences have the label '{min(known)}'; a classifier needs at least two classes."
+        )
+    for name in ("validation", "test"):
+        unknown = sort_labels(set(splits[name]["label"]) - known)
+        if unknown:
+            raise FrostlineError(
+                f"Label '{unknown[0]}' appears in the {name} split, but in no training sentence; it cannot be learned."
+            )
+
+
+def _duplicates(splits: dict[str, datasets.Dataset]) -> dict[str, int]:
+    seen = set(_texts(splits["train"]))
+    counts = {name: sum(texts in seen for texts in _texts(splits[name])) for name in ("validation", "test")}
+    if counts["test"]:
+        share = 100 * counts["test"] / len(splits["test"])
+        log.warning(
+            "%d test sentences (%.1f %% of the test split) are also training sentences; scores on them reward memory.",
+            counts["test"],
+            share,
+        )
+    return {"train_validation_duplicates": counts["validation"], "train_test_duplicates": counts["test"]}
+
+
+def _texts(split: datasets.Dataset) -> list[tuple[str, str | None]]:
+    pairs = split["text_pair"] if "text_pair" in split.column_names else [None] * len(split)
+    return list(zip(split["text"], pairs, strict=True))
+
+
+def _hash(split: datasets.Dataset) -> str:
+    digest = hashlib.sha256()
+    for (text, pair), label in zip(_texts(split), split["label"], strict=True):
+        digest.update(json.dumps([text, pair, label]).encode())
+    return digest.hexdigest()

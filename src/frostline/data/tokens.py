@@ -1,0 +1,114 @@
+"""Token ids of a split: computed once, kept on disk, memory-mapped."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+FORMAT = 1  # part of the key: raise it when the stored columns change
+SHOW_PROGRESS_FROM = 20_000  # sentences
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The token ids of one split, packed without padding.
+
+    Attributes:
+        ids: all sentences' token ids one after the other, ``[total tokens]``, int.
+        types: their segment (0 or 1, for sentence pairs), ``[total tokens]``, int; None where the model has no segments.
+        offsets: sentence ``i`` is ``ids[offsets[i]:offsets[i + 1]]``; ``[sentences + 1]``, int.
+        truncated: how many sentences were longer than the maximum length.
+        pad_id: the id that fills a batch's shorter sentences.
+    """
+
+    ids: NDArray[np.int64]
+    types: NDArray[np.int64] | None
+    offsets: NDArray[np.int64]
+    truncated: int
+    pad_id: int
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each sentence, ``[sentences]``, int."""
+        return np.diff(self.offsets)
+
+    def pad(self, rows: list[int]) -> dict[str, Tensor]:
+        """Return ``input_ids``, ``attention_mask`` (and ``token_type_ids``) of ``rows``, each ``[batch, tokens]``, int64,
+        padded on the right to the longest sentence of the batch."""
+        lengths = self.lengths[rows]
+        shape = (len(rows), int(lengths.max()))
+        batch = {
+            "input_ids": np.full(shape, self.pad_id, dtype=np.int64),
+            "attention_mask": (np.arange(shape[1]) < lengths[:, None]).astype(np.int64),
+        }
+        if self.types is not None:
+            batch["token_type_ids"] = np.zeros(shape, dtype=np.int64)
+        for i, row in enumerate(rows):
+            span = slice(self.offsets[row], self.offsets[row + 1])
+            batch["input_ids"][i, : lengths[i]] = self.ids[span]
+            if self.types is not None:
+                batch["token_type_ids"][i, : lengths[i]] = self.types[span]
+        return {key: torch.from_numpy(array) for key, array in batch.items()}
+
+
+def tokenise(
+    split: datasets.Dataset,
+    split_hash: str,
+    tokenizer: PreTrainedTokenizerBase,
+    tokenizer_hash: str,
+    max_length: int,
+    cache_dir: Path,
+) -> Tokens:
+    """Tokenise a split's ``text`` (and ``text_pair``), or read the tokens of an equal split from the cache.
+
+    Args:
+        split: the sentences.
+        split_hash: hash of its content; with the tokenizer's and ``max_length`` it is the key on disk.
+        tokenizer: a fast tokenizer.
+        tokenizer_hash: hash of its definition.
+        max_length: tokens, special ones included, beyond which a sentence is truncated.
+        cache_dir: tokens are kept in its folder ``tokens``.
+    """
+    key = hashlib.sha256(f"{FORMAT} {split_hash} {tokenizer_hash} {max_length}".encode()).hexdigest()[:32]
+    folder = cache_dir / "tokens"
+    folder.mkdir(parents=True, exist_ok=True)
+    with_types = "token_type_ids" in tokenizer.model_input_names
+
+    def encode(rows: dict[str, list[str]]) -> dict[str, Any]:
+        encoded = tokenizer(rows["text"], rows.get("text_pair"), truncation=True, max_length=max_length)
+        columns = {"input_ids": encoded["input_ids"], "truncated": [bool(e.overflowing) for e in encoded.encodings]}
+        return columns | ({"token_type_ids": encoded["token_type_ids"]} if with_types else {})
+
+    was_quiet = datasets.are_progress_bars_disabled()
+    if len(split) < SHOW_PROGRESS_FROM:
+        datasets.disable_progress_bars()
+    try:
+        stored = split.map(
+            encode,
+            batched=True,
+            remove_columns=split.column_names,
+            cache_file_name=str(folder / f"{key}.arrow"),
+            new_fingerprint=key,
+            desc="Tokenising",
+        )
+    finally:
+        if not was_quiet:
+            datasets.enable_progress_bars()
+    ids = stored.data.column("input_ids").combine_chunks()
+    types = stored.data.column("token_type_ids").combine_chunks() if with_types else None
+    return Tokens(
+        ids=ids.flatten().to_numpy(),
+        types=None if types is None else types.flatten().to_numpy(),
+        offsets=np.concatenate([[0], np.cumsum(ids.value_lengths().to_numpy())]),
+        truncated=sum(stored.data.column("truncated").to_pylist()),
+        pad_id=int(tokenizer.pad_token_id),
+    )

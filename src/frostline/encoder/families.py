@@ -1,0 +1,81 @@
+"""Where each model family of transformers keeps its embeddings, blocks and final normalisation.
+
+This table is all that Frostline knows about a family: :mod:`frostline.encoder.split` needs no forward code of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from frostline.errors import FrostlineError, choices
+
+
+@dataclass(frozen=True)
+class Family:
+    """Attribute paths inside a bare transformers model.
+
+    Attributes:
+        blocks: the ``ModuleList`` of transformer blocks (the shared layer groups where ``shares_blocks``).
+        embeddings: modules that turn tokens into the first block's input; frozen whenever any block is.
+        shared: modules that every block reads, such as relative position embeddings; frozen whenever any block is.
+        final_norm: the normalisation after the last block, if any.
+        causal: a token sees only those before it, so only the last token has seen the sentence.
+        shares_blocks: one block is applied at every depth, so no depth strictly between 0 and L has a meaning.
+        first_block_extra: modules that belong to block 0 but live outside it.
+    """
+
+    blocks: str
+    embeddings: tuple[str, ...] = ("embeddings",)
+    shared: tuple[str, ...] = ()
+    final_norm: str | None = None
+    causal: bool = False
+    shares_blocks: bool = False
+    first_block_extra: tuple[str, ...] = ()
+
+
+BERT_LIKE = Family("encoder.layer")
+FAMILIES = {
+    "bert": BERT_LIKE,
+    "roberta": BERT_LIKE,
+    "xlm-roberta": BERT_LIKE,
+    "camembert": BERT_LIKE,
+    "electra": Family("encoder.layer", embeddings=("embeddings", "embeddings_project")),
+    "mpnet": Family("encoder.layer", shared=("encoder.relative_attention_bias",)),
+    "deberta-v2": Family(
+        "encoder.layer", shared=("encoder.rel_embeddings", "encoder.LayerNorm"), first_block_extra=("encoder.conv",)
+    ),
+    "distilbert": Family("transformer.layer"),
+    "modernbert": Family("layers", final_norm="final_norm"),
+    "gpt2": Family("h", embeddings=("wte", "wpe", "drop"), final_norm="ln_f", causal=True),
+    "albert": Family(
+        "encoder.albert_layer_groups",
+        embeddings=("embeddings", "encoder.embedding_hidden_mapping_in"),
+        shares_blocks=True,
+    ),
+}
+
+
+def family_of(model_type: str) -> Family:
+    """Return the family of a transformers ``config.model_type``.
+
+    Raises:
+        FrostlineError: the family is not in the table.
+    """
+    if model_type not in FAMILIES:
+        raise FrostlineError(f"Encoders of type '{model_type}' are not supported; supported are {choices(FAMILIES)}.")
+    return FAMILIES[model_type]
+
+
+def check_depth(depth: int, blocks: int, family: Family, key: str = "strategy.frozen_depth") -> None:
+    """Refuse a frozen depth (or probed layer) that this encoder does not have.
+
+    Raises:
+        FrostlineError: ``depth`` lies outside 0…``blocks``, or between them where one block is shared by all layers.
+    """
+    if not 0 <= depth <= blocks:
+        raise FrostlineError(f"{key} is {depth}, but this encoder has {blocks} blocks: use 0 to {blocks}.")
+    if family.shares_blocks and 0 < depth < blocks and key == "strategy.frozen_depth":
+        raise FrostlineError(
+            f"{key} is {depth}, but this encoder shares one block among all its layers, so it cannot be frozen in part: "
+            f"use 0 or {blocks}."
+        )

@@ -1,0 +1,1 @@
+"""Numbers about finished runs and encoders, and the statistics they share."""

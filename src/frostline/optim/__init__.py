@@ -1,0 +1,66 @@
+"""Parameter groups, optimizers and learning rate schedules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers.optimization import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
+
+from frostline.config import AdamW, Lbfgs, OptimizerConfig, SchedulerConfig, Sgd, Warmup
+
+LBFGS_STEPS = 20  # iterations per epoch, that is per call of optimizer.step
+
+
+def parameter_groups(
+    trained: list[tuple[nn.Parameter, int]], lr: float, weight_decay: float, layer_decay: float
+) -> list[dict[str, Any]]:
+    """Group what trains by learning rate and weight decay.
+
+    Biases and normalisation weights (all one-dimensional) are not decayed. With ``layer_decay`` below 1 a parameter's rate
+    is ``lr * layer_decay ** height`` (discriminative learning rates: Howard & Ruder 2018, section 3.1).
+
+    Args:
+        trained: every trained parameter with its height: how many blocks lie above its own (0 for the head and the last
+            block, L for the embeddings).
+        lr: the head's learning rate.
+        weight_decay: of the decayed groups.
+        layer_decay: in (0, 1].
+    """
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for parameter, height in trained:
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        rate = lr * layer_decay**height
+        group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def build_optimizer(config: OptimizerConfig, trained: list[tuple[nn.Parameter, int]]) -> Optimizer:
+    """Return the configured optimizer over ``trained`` (see :func:`parameter_groups`) and nothing else."""
+    if isinstance(config, Lbfgs):
+        return torch.optim.LBFGS(
+            [parameter for parameter, _ in trained],
+            max_iter=LBFGS_STEPS,
+            max_eval=100 * LBFGS_STEPS,
+            tolerance_grad=config.tolerance,
+            tolerance_change=1e-12,
+            line_search_fn="strong_wolfe",
+        )
+    assert isinstance(config, AdamW | Sgd)
+    groups = parameter_groups(trained, config.lr, config.weight_decay, config.layer_decay)
+    if isinstance(config, AdamW):
+        beta1, beta2 = config.betas
+        return torch.optim.AdamW(groups, betas=(beta1, beta2), eps=config.eps)
+    return torch.optim.SGD(groups, momentum=config.momentum)
+
+
+def build_schedule(config: SchedulerConfig, optimizer: Optimizer, steps: int) -> LambdaLR | None:
+    """Return the learning rate schedule over ``steps`` optimizer steps; None for a constant rate."""
+    if not isinstance(config, Warmup):
+        return None
+    build = get_linear_schedule_with_warmup if config.name == "linear_warmup" else get_cosine_schedule_with_warmup
+    return build(optimizer, num_warmup_steps=round(config.warmup_share * steps), num_training_steps=steps)

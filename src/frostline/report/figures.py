@@ -1,0 +1,86 @@
+"""The picture of a sweep: test accuracy against how much of the encoder is thawed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.figure import Figure
+
+from frostline.report.table import Arm, compact, names
+from frostline.runs.files import replace_atomically
+
+INK, FAINT = "#24292f", "#8b949e"
+# From frozen to thawed; every shade has a contrast of about 3:1 or more with white and with a dark page.
+SHADES = ["#3576d9", "#1593b0", "#239b63", "#a98a1f", "#dd7420", "#d24a43"]
+ICE_TO_FIRE = LinearSegmentedColormap.from_list("thaw", SHADES)
+# Text stays text (small, selectable), and ids do not change from run to run.
+SVG: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "frostline", "font.family": "sans-serif"}
+INKED = SVG | {"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK}
+
+
+def colours(arms: Sequence[Arm]) -> list[str]:
+    """Return a colour ``#rrggbb`` for each arm, from cold to warm in their order."""
+    return [to_hex(ICE_TO_FIRE(i / max(1, len(arms) - 1))) for i in range(len(arms))]
+
+
+def accuracy_by_depth(arms: Sequence[Arm], path_stem: Path) -> tuple[Path, Path]:
+    """Draw test accuracy (%) of every arm from frozen to full, with its 95 % interval and what it trained.
+
+    Args:
+        arms: as :func:`frostline.report.table.summarise` returns them; arms without test predictions are left out.
+        path_stem: where to write, without suffix.
+
+    Returns:
+        The paths of the SVG and of the PNG (200 dots an inch).
+    """
+    figure = _draw(arms)
+    svg, png = path_stem.with_suffix(".svg"), path_stem.with_suffix(".png")
+    with matplotlib.rc_context(SVG):
+        for path, form in ((svg, "svg"), (png, "png")):
+            with replace_atomically(path) as temporary:
+                metadata = {"Date": None} if form == "svg" else None
+                figure.savefig(temporary, format=form, dpi=200, facecolor="white", metadata=metadata)
+    return svg, png
+
+
+def inline_svg(arms: Sequence[Arm]) -> str:
+    """Return the drawing of :func:`accuracy_by_depth` as an ``<svg>`` element, its ink the page's text colour."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(SVG):
+        _draw(arms).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :].replace(INK, "currentColor")
+
+
+def _draw(arms: Sequence[Arm]) -> Figure:
+    shown = [
+        (name, arm, arm.test, colour)
+        for name, arm, colour in zip(names(arms), arms, colours(arms), strict=True)
+        if arm.test is not None
+    ]
+    with matplotlib.rc_context(INKED):
+        figure = Figure(figsize=(max(5.6, 1.15 * len(shown) + 0.8), 3.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        for x, (_, arm, test, colour) in enumerate(shown):
+            axes.plot([x, x], [100 * test.low, 100 * test.high], color=colour, linewidth=2.5, solid_capstyle="round")
+            axes.plot(x, 100 * test.mean, "o", color=colour, markersize=8)
+            label = f"{100 * test.mean:.1f} %\n{compact(arm.trained_parameters)} trained"
+            axes.annotate(label, (x, 100 * test.high), (0, 6), textcoords="offset points", ha="center", fontsize=9)
+        axes.set_xticks(range(len(shown)), [name.replace(" · ", "\n").replace(", ", "\n") for name, *_ in shown])
+        axes.set_xlim(-0.6, len(shown) - 0.4)
+        axes.margins(y=0.08)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.16 * (high - low))  # room for the labels
+        axes.set_ylabel("test accuracy, % (95 % interval)")
+        axes.set_xlabel("frozen  →  thawed")
+        axes.grid(axis="y", color=FAINT, alpha=0.3, linewidth=0.8)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    return figure

@@ -1,0 +1,161 @@
+"""The life of a run directory: new, running, finished, failed or diverged; and how a killed run is found again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from frostline.config import Config, identity, to_yaml
+from frostline.errors import DivergedError, FrostlineError
+from frostline.runs.files import write_json, write_text
+
+MANIFEST, CONFIG, ERROR, LOCK, RESUME = "manifest.json", "config.yaml", "error.txt", ".lock", "resume"
+
+
+class RunDirectory:
+    """A directory that one process at a time fills with one run.
+
+    Attributes:
+        path: of the directory.
+        manifest: what the configuration cannot say; written at the start, and whenever :meth:`record` adds to it.
+        is_main: False in the child processes of a distributed run, which write nothing.
+    """
+
+    def __init__(self, path: Path, config: Config):
+        self.path, self.config = path, config
+        self.is_main = int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+        self.manifest: dict[str, Any] = {}
+        self._started = time.monotonic()
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Where the state to resume from lies while the run is unfinished."""
+        return self.path / RESUME / "last.ckpt"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether this very run was completed here before."""
+        return read_manifest(self.path).get("status") == "finished"
+
+    def record(self, **entries: Any) -> None:
+        """Add to the manifest and write it."""
+        self.manifest |= entries
+        if self.is_main:
+            write_json(self.path / MANIFEST, self.manifest)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Hold the directory for the time of the run and leave its end in the manifest, whatever the end is.
+
+        An exception leaves its traceback in ``error.txt`` and goes on; a killed process leaves the status ``running``.
+
+        Raises:
+            FrostlineError: the directory belongs to another run, or another process is at work in it.
+        """
+        if not self.is_main:
+            yield
+            return
+        refuse_foreign(self.path, self.config)
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise FrostlineError(f"Another process is at work in '{self.path}'; wait for it, or choose another directory.") from None
+        try:
+            before = read_manifest(self.path)
+            self.manifest = {
+                "identity": identity(self.config),
+                "status": "running",
+                "error": None,
+                "started": before.get("started", _now()),
+                "seconds_before": before.get("seconds", 0.0),
+                "wandb_id": before.get("wandb_id"),
+            }
+            (self.path / ERROR).unlink(missing_ok=True)
+            write_text(self.path / CONFIG, to_yaml(self.config))
+            self.record()
+            yield
+            self.end("finished", None)
+        except Exception as error:
+            self.end("diverged" if isinstance(error, DivergedError) else "failed", error)
+            raise
+        finally:
+            lock.release()
+            (self.path / LOCK).unlink(missing_ok=True)
+
+    def end(self, status: str, error: Exception | None) -> None:
+        """Record how the run ended; a finished run no longer needs the state to resume from."""
+        if error is not None:
+            write_text(self.path / ERROR, "".join(traceback.format_exception(error)))
+        seconds = self.manifest["seconds_before"] + time.monotonic() - self._started
+        message = None if error is None else str(error) or type(error).__name__
+        self.record(status=status, error=message, ended=_now(), exit_status=0 if error is None else 1, seconds=round(seconds, 3))
+        if status in ("finished", "diverged"):
+            shutil.rmtree(self.path / RESUME, ignore_errors=True)
+
+
+def read_manifest(run_dir: Path) -> dict[str, Any]:
+    """Return a run directory's manifest, empty if there is none.
+
+    Raises:
+        FrostlineError: the file is damaged.
+    """
+    path = run_dir / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise FrostlineError(f"'{path}' is damaged: it is not valid JSON.") from None
+    return manifest
+
+
+def refuse_foreign(run_dir: Path, config: Config) -> None:
+    """Refuse to write into the directory of another run.
+
+    Raises:
+        FrostlineError: ``run_dir`` holds a run with another identity.
+    """
+    manifest = read_manifest(run_dir)
+    if manifest and manifest["identity"] != identity(config):
+        raise FrostlineError(
+            f"'{run_dir}' holds another run (its configuration differs from this one) and is not overwritten; choose another "
+            "directory, or remove it."
+        )
+
+
+def find_unfinished(runs_dir: Path, config: Config) -> Path | None:
+    """Return the newest directory below ``runs_dir`` in which this very run was killed, or None.
+
+    A run that is still alive holds its lock and is passed over.
+    """
+    wanted = identity(config)
+    for path in sorted(runs_dir.glob(f"*/*/{MANIFEST}"), reverse=True):
+        manifest = read_manifest(path.parent)
+        if manifest.get("identity") == wanted and manifest.get("status") == "running" and not _is_held(path.parent):
+            return path.parent
+    return None
+
+
+def _is_held(run_dir: Path) -> bool:
+    lock = FileLock(run_dir / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

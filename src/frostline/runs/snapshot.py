@@ -1,0 +1,32 @@
+"""Read a run's ``config.yaml`` back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
+
+from frostline.config import Config, validate
+from frostline.errors import FrostlineError
+from frostline.runs.directory import CONFIG
+
+
+def read_snapshot(run_dir: Path) -> Config:
+    """Return the valid configuration that a run directory was made with.
+
+    Raises:
+        FrostlineError: no such directory or snapshot, or one that is not valid.
+    """
+    path = run_dir / CONFIG
+    if not run_dir.is_dir():
+        raise FrostlineError(f"There is no run directory '{run_dir}'.")
+    if not path.is_file():
+        raise FrostlineError(f"'{run_dir}' is not a run directory: it has no {CONFIG}.")
+    try:
+        tree = OmegaConf.load(path)
+    except (YAMLError, UnicodeDecodeError):
+        raise FrostlineError(f"'{path}' is damaged: it is not valid YAML.") from None
+    if not isinstance(tree, DictConfig):
+        raise FrostlineError(f"'{path}' is damaged: it does not hold a configuration.")
+    return validate(tree)

@@ -1,0 +1,64 @@
+"""The checkpoint of a finished run: only what was trained, with a pointer to the pretrained base."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from frostline.encoder.load import Pretrained
+from frostline.errors import FrostlineError
+from frostline.runs.files import replace_atomically, write_json
+from frostline.strategies.classifier import Classifier
+
+WEIGHTS, POINTER = "trained.safetensors", "checkpoint.json"
+
+
+def save_checkpoint(module: Classifier, folder: Path, pointer: dict[str, Any]) -> None:
+    """Write the trained tensors and ``pointer`` (base, its hashes, how to rebuild the module) into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.trained_state().items()}
+    with replace_atomically(folder / WEIGHTS) as temporary:
+        save_file(state, temporary)
+    write_json(folder / POINTER, pointer)
+
+
+def read_pointer(run_dir: Path) -> dict[str, Any]:
+    """Return the checkpoint's pointer.
+
+    Raises:
+        FrostlineError: the run has no checkpoint, or a damaged one.
+    """
+    path = run_dir / "checkpoint" / POINTER
+    if not path.is_file():
+        raise FrostlineError(f"'{run_dir}' has no checkpoint: is it the directory of a finished run?")
+    try:
+        pointer: dict[str, Any] = json.loads(path.read_text())
+    except ValueError:
+        raise FrostlineError(f"'{path}' is damaged: it is not valid JSON.") from None
+    return pointer
+
+
+def load_checkpoint(module: Classifier, run_dir: Path, pretrained: Pretrained) -> None:
+    """Put a run's trained tensors into its freshly built module.
+
+    Raises:
+        FrostlineError: the pretrained base is not the one that the run started from; the weights are missing or damaged.
+    """
+    pointer = read_pointer(run_dir)
+    for key, now in (("weights_hash", pretrained.weights_hash), ("tokenizer_hash", pretrained.tokenizer_hash)):
+        if pointer[key] != now:
+            raise FrostlineError(
+                f"'{run_dir}' was trained on another pretrained base: its {key.replace('_', ' ')} is {pointer[key][:12]}…, but "
+                f"that of '{pointer['model']}' is now {now[:12]}…."
+            )
+    path = run_dir / "checkpoint" / WEIGHTS
+    try:
+        module.load_trained_state(load_file(path))
+    except FileNotFoundError:
+        raise FrostlineError(f"'{path}' is missing.") from None
+    except (SafetensorError, ValueError) as error:
+        raise FrostlineError(f"The checkpoint '{path}' is damaged or of another run: {error}.") from None

@@ -1,0 +1,144 @@
+"""What all strategies have in common: a pooled representation, a linear head, and how they are trained and scored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from frostline.config import Lbfgs, OptimizerConfig, SchedulerConfig
+from frostline.errors import DivergedError
+from frostline.optim import build_optimizer, build_schedule
+
+
+class Classifier(LightningModule):
+    """A linear classifier on a pooled representation of a sentence.
+
+    A subclass says what the representation is (:meth:`represent`) and what trains below the head
+    (:meth:`trained_below`).
+
+    Args:
+        width: of the representation.
+        classes: how many.
+        optimizer: how to update what trains.
+        scheduler: how the learning rate changes.
+        seed: the run's seed: it draws the head's initial weights and, with the step, all dropout.
+    """
+
+    def __init__(self, width: int, classes: int, optimizer: OptimizerConfig, scheduler: SchedulerConfig, seed: int):
+        super().__init__()
+        self.head = nn.Linear(width, classes)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            nn.init.normal_(self.head.weight, std=0.02)
+            nn.init.zeros_(self.head.bias)
+        self.optimizer_config, self.scheduler_config, self.seed = optimizer, scheduler, seed
+        self.strict_loading = False  # a Lightning checkpoint holds what trains, not the frozen blocks
+        self.validation = MetricCollection(
+            {
+                "val/accuracy": MulticlassAccuracy(classes, average="micro"),
+                "val/macro_f1": MulticlassF1Score(classes, average="macro"),
+            }
+        )
+        self.validation_loss = MeanMetric()
+
+    def represent(self, batch: dict[str, Any]) -> Tensor:
+        """Return the representation of a batch's sentences, ``[batch, width]``."""
+        raise NotImplementedError
+
+    def trained_below(self) -> list[tuple[str, nn.Parameter, int]]:
+        """Return name in the pretrained model, tensor and height (blocks above its own) of what trains below the head."""
+        return []
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        """Return the logits of a batch, ``[batch, classes]``."""
+        logits: Tensor = self.head(self.represent(batch))
+        return logits
+
+    def training_loss(self, logits: Tensor, batch: dict[str, Any]) -> Tensor:
+        """Return the mean cross-entropy over the whole batch (all devices), from this device's ``logits`` [part, classes]."""
+        total = F.cross_entropy(logits.float(), batch["labels"], reduction="sum")
+        # DDP averages gradients over devices; the devices' parts of a batch need not be equally long.
+        return total * (self.trainer.world_size / batch["total"])
+
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
+        """Return a batch's loss.
+
+        Raises:
+            DivergedError: the loss is not a number, or infinite.
+        """
+        loss = self.training_loss(self(batch), batch)
+        if not torch.isfinite(loss):
+            raise DivergedError(
+                f"The training loss became {loss.item()} in epoch {self.current_epoch + 1}, step {self.global_step}: "
+                "the run diverged; lower optimizer.lr."
+            )
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["labels"]))
+        if not isinstance(self.optimizer_config, Lbfgs):
+            groups = self.trainer.optimizers[0].param_groups
+            self.log("optimizer/lr", max(group["lr"] for group in groups), batch_size=len(batch["labels"]))
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
+        """Gather the metrics over all sentences; nothing is averaged over batches of unequal size."""
+        logits = self(batch).float()
+        self.validation.update(logits, batch["labels"])
+        self.validation_loss.update(F.cross_entropy(logits, batch["labels"]), weight=len(batch["labels"]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics, once per epoch."""
+        self.log_dict({"val/loss": self.validation_loss.compute(), **self.validation.compute()}, prog_bar=True)
+        self.validation_loss.reset()
+        self.validation.reset()
+
+    def on_train_epoch_start(self) -> None:
+        """Put what trains into train mode: transformers loads models in eval mode, and Lightning would keep that."""
+        self.train()
+
+    def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
+        """Make all dropout a function of (seed, epoch, batch, device), so that a resumed run draws the same."""
+        state = np.random.SeedSequence([self.seed, self.current_epoch, batch_index, self.global_rank])
+        torch.manual_seed(int(state.generate_state(1)[0]))
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer over what trains, and only that, with its schedule."""
+        trained = [(p, height) for _, p, height in self.trained_below()] + [(p, 0) for p in self.head.parameters()]
+        optimizer = build_optimizer(self.optimizer_config, trained)
+        schedule = build_schedule(self.scheduler_config, optimizer, int(self.trainer.estimated_stepping_batches))
+        if schedule is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the frozen blocks out of Lightning's checkpoint."""
+        frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Return everything that training determined, by name: the head, and the encoder's weights by pretrained name."""
+        state = {f"head.{name}": p for name, p in self.head.named_parameters()}
+        return state | {f"encoder.{name}": p for name, p, _ in self.trained_below()}
+
+    def load_trained_state(self, state: dict[str, Tensor]) -> None:
+        """Copy back what :meth:`trained_state` returned.
+
+        Raises:
+            ValueError: names or shapes differ.
+        """
+        own = self.trained_state()
+        if own.keys() != state.keys() or any(own[k].shape != state[k].shape for k in own):
+            raise ValueError("the checkpoint's tensors are not those that this strategy trains")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """Return how many parameters train and how many there are in all."""
+        trained = sum(p.numel() for p in self.trained_state().values() if isinstance(p, nn.Parameter))
+        return trained, sum(p.numel() for p in self.parameters())

@@ -1,0 +1,46 @@
+"""Partial fine-tuning: embeddings and the lower blocks stay frozen, the blocks above and the head train."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from frostline.config import OptimizerConfig, SchedulerConfig
+from frostline.encoder.pool import pool
+from frostline.encoder.split import SplitEncoder
+from frostline.strategies.classifier import Classifier
+
+
+class PartialClassifier(Classifier):
+    """An encoder frozen up to a depth ``d``, with a linear head.
+
+    Args:
+        encoder: the pretrained encoder, split at ``d``.
+        pooling: as in :func:`frostline.encoder.pool.pool`.
+        classes: how many.
+        optimizer: how to update what trains.
+        scheduler: how the learning rate changes.
+        seed: the run's seed.
+    """
+
+    def __init__(
+        self,
+        encoder: SplitEncoder,
+        pooling: str,
+        classes: int,
+        optimizer: OptimizerConfig,
+        scheduler: SchedulerConfig,
+        seed: int,
+    ):
+        super().__init__(encoder.width, classes, optimizer, scheduler, seed)
+        self.encoder, self.pooling = encoder, pooling
+
+    def represent(self, batch: dict[str, Any]) -> Tensor:
+        """Return the pooled last hidden states, ``[batch, width]``."""
+        return pool(self.encoder(batch), batch["attention_mask"], self.pooling)
+
+    def trained_below(self) -> list[tuple[str, nn.Parameter, int]]:
+        """Return name, tensor and height of the parameters above the frozen depth."""
+        names = [(name, self.encoder.pretrained_name(name), p) for name, p in self.encoder.trained_parameters()]
+        return [(pretrained, p, self.encoder.height(name)) for name, pretrained, p in names]

@@ -1,0 +1,79 @@
+"""Frostline's sweeper: the union of several grids, and every job checked before the first one starts.
+
+Hydra finds plugins in the namespace package ``hydra_plugins`` only, so this file lives here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf, open_dict
+
+# Environment variables, so that they reach jobs in other processes, too: the sweep's number of jobs and its start (Unix time).
+JOBS, STARTED = "FROSTLINE_SWEEP_JOBS", "FROSTLINE_SWEEP_STARTED"
+
+
+class GridsSweeper(BasicSweeper):
+    """Hydra's basic sweeper, with a list of grids in place of the one.
+
+    Every grid is a mapping of keys to comma-separated values, and stands for all their combinations together with the
+    command line's. A key on the command line replaces that key in every grid.
+
+    Args:
+        max_batch_size: jobs to hand to the launcher at once; None for all.
+        params: as in the basic sweeper: keys that every grid shares.
+        grids: the grids; empty for the command line alone.
+    """
+
+    def __init__(
+        self,
+        max_batch_size: int | None = None,
+        params: dict[str, str] | None = None,
+        grids: Sequence[dict[str, str]] = (),
+    ):
+        super().__init__(max_batch_size, params)
+        self.grids = [dict(grid) for grid in grids] or [{}]
+
+    def sweep(self, arguments: list[str]) -> list[object]:
+        """Check all jobs, then launch them.
+
+        Raises:
+            FrostlineError: a job's configuration is not valid, or its directory holds another run.
+        """
+        from frostline.commands.preflight import check_jobs
+
+        assert self.config is not None and self.launcher is not None and self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        jobs: list[list[str]] = []
+        for grid in self.grids:
+            words = [f"{k}={v}" for k, v in {**self.params, **grid}.items()] + list(arguments)
+            jobs += [job for job in self.split_arguments(parser.parse_overrides(words), None)[0] if job not in jobs]
+
+        sweep_dir = Path(self.config.hydra.sweep.dir)
+        numbered = []
+        for number, job in enumerate(jobs):
+            composed = self.hydra_context.config_loader.load_sweep_config(self.config, job)
+            with open_dict(composed):
+                composed.hydra.job.num = number
+            numbered.append((sweep_dir / str(composed.hydra.sweep.subdir), composed))
+        check_jobs(numbered)
+
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, sweep_dir / "sweep.yaml")
+        os.environ[JOBS], os.environ[STARTED] = str(len(jobs)), str(time.time())
+        size = self.max_batch_size or len(jobs)
+        return [self.launcher.launch(jobs[i : i + size], initial_job_idx=i) for i in range(0, len(jobs), size)]
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="grids",
+    node={"_target_": f"{__name__}.GridsSweeper", "max_batch_size": None, "params": None, "grids": []},
+    provider="frostline",
+)

@@ -1,0 +1,108 @@
+"""The bootstrap against closed forms, against SciPy, and by its coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from frostline.measures import statistics
+from frostline.measures.statistics import hierarchical_bootstrap, paired_difference
+
+
+def test_one_seed_gives_the_binomial_interval() -> None:
+    correct = np.arange(2000)[None] < 1600  # 80 % of 2,000 sentences
+    interval = hierarchical_bootstrap(correct)
+    half_width = 1.96 * np.sqrt(0.8 * 0.2 / 2000)
+    assert interval.mean == pytest.approx(0.8)
+    assert interval.low == pytest.approx(0.8 - half_width, abs=1e-3)
+    assert interval.high == pytest.approx(0.8 + half_width, abs=1e-3)
+
+
+def test_one_seed_agrees_with_scipy() -> None:
+    scores = np.random.default_rng(1).gamma(2.0, size=300)
+    ours = hierarchical_bootstrap(scores[None], resamples=20_000)
+    theirs = stats.bootstrap((scores,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
+    assert ours.low == pytest.approx(theirs.low, abs=0.01)
+    assert ours.high == pytest.approx(theirs.high, abs=0.01)
+
+
+def test_weights_of_distinct_columns_equal_a_literal_resampling() -> None:
+    rng = np.random.default_rng(2)
+    correct = rng.random((3, 80)) < np.array([[0.7], [0.8], [0.9]])
+    literal = [
+        correct[rng.integers(3, size=3)][:, rng.integers(80, size=80)].mean() for _ in range(20_000)
+    ]  # the definition, one resample at a time
+    low, high = np.quantile(literal, [0.025, 0.975])
+    ours = hierarchical_bootstrap(correct, resamples=20_000)
+    assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.006)
+
+
+def test_interval_covers_the_true_accuracy_with_one_seed() -> None:
+    rng = np.random.default_rng(3)
+    sets = rng.random((600, 1, 400)) < 0.7
+    intervals = [hierarchical_bootstrap(s, resamples=1000, seed=i) for i, s in enumerate(sets)]
+    assert 0.93 <= np.mean([i.low <= 0.7 <= i.high for i in intervals]) <= 0.97
+
+
+def test_interval_covers_the_true_score_when_seeds_and_sentences_vary() -> None:
+    rng = np.random.default_rng(4)
+    covered = []
+    for i in range(400):
+        seed_effect, sentence_effect = rng.normal(0, 0.05, (20, 1)), rng.normal(0, 0.5, (1, 150))
+        scores = 0.7 + seed_effect + sentence_effect + rng.normal(0, 0.1, (20, 150))
+        interval = hierarchical_bootstrap(scores, resamples=400, seed=i)
+        covered.append(interval.low <= 0.7 <= interval.high)
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def test_seeds_that_vary_more_widen_the_interval() -> None:
+    rng = np.random.default_rng(5)
+    uniform = rng.random((5, 1000))
+    alike = hierarchical_bootstrap(uniform < 0.8)
+    apart = hierarchical_bootstrap(uniform < np.array([[0.7], [0.75], [0.8], [0.85], [0.9]]))
+    assert apart.high - apart.low > 1.5 * (alike.high - alike.low)
+
+
+def test_repeating_one_seed_does_not_narrow_the_interval() -> None:
+    """Five copies of one seed hold no more sentences than one: an average over cells would claim they do."""
+    one = np.random.default_rng(6).random((1, 500)) < 0.8
+    single, copies = hierarchical_bootstrap(one), hierarchical_bootstrap(np.repeat(one, 5, axis=0))
+    assert copies.high - copies.low == pytest.approx(single.high - single.low, rel=0.05)
+
+
+def test_identical_arms_differ_by_exactly_zero() -> None:
+    correct = np.random.default_rng(7).random((3, 200)) < 0.8
+    assert paired_difference(correct, correct) == (0.0, 0.0, 0.0)
+    assert not paired_difference(correct, correct).excludes_zero()
+
+
+def test_pairing_is_tighter_than_treating_arms_as_unrelated() -> None:
+    rng = np.random.default_rng(8)
+    b = rng.random((1, 1000)) < 0.7
+    a = b | (rng.random((1, 1000)) < 0.1)  # right wherever b is right, and sometimes elsewhere
+    paired = paired_difference(a, b)
+    fixed = (a & ~b).mean()
+    half_width = 1.96 * np.sqrt(fixed * (1 - fixed) / 1000)
+    assert paired.mean == pytest.approx(a.mean() - b.mean())
+    assert (paired.low, paired.high) == pytest.approx((fixed - half_width, fixed + half_width), abs=2e-3)
+    assert paired.excludes_zero()
+
+
+def test_chunks_bound_the_memory_and_do_not_change_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = np.random.default_rng(9).normal(size=(4, 100))
+    whole = hierarchical_bootstrap(scores, resamples=5000)
+    monkeypatch.setattr(statistics, "CHUNK_CELLS", 700)  # seven resamples at a time
+    pieces = hierarchical_bootstrap(scores, resamples=5000)
+    assert pieces == pytest.approx(whole, abs=0.02)
+
+
+@pytest.mark.parametrize("bad", [np.ones(5), np.ones((0, 5)), np.ones((2, 0)), np.array([[1.0, np.nan]])])
+def test_tables_that_make_no_sense_are_refused(bad: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        hierarchical_bootstrap(bad)
+
+
+def test_arms_of_different_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match="same seeds and sentences"):
+        paired_difference(np.ones((2, 5)), np.ones((3, 5)))
