@@ -49,6 +49,7 @@ class PackagedData(DataConfig):
 
     @property
     def label(self) -> str:
+        """The name by which tables and W&B call this data set."""
         return self.name
 
 
@@ -68,6 +69,7 @@ class HubData(DataConfig):
 
     @property
     def label(self) -> str:
+        """The name by which tables and W&B call this data set."""
         return f"{Path(self.path).name}/{self.name}" if self.name else Path(self.path).name
 
 
@@ -85,6 +87,7 @@ class FilesData(DataConfig):
 
     @property
     def label(self) -> str:
+        """The name by which tables and W&B call this data set."""
         return Path(self.train).stem
 
 
@@ -168,6 +171,8 @@ class OptimizerConfig:
 
 @dataclass
 class AdamW(OptimizerConfig):
+    """Adam with decoupled weight decay."""
+
     lr: float
     weight_decay: float
     betas: list[float]
@@ -178,6 +183,8 @@ class AdamW(OptimizerConfig):
 
 @dataclass
 class Sgd(OptimizerConfig):
+    """Stochastic gradient descent with momentum."""
+
     lr: float
     momentum: float
     weight_decay: float
@@ -187,6 +194,8 @@ class Sgd(OptimizerConfig):
 
 @dataclass
 class Lbfgs(OptimizerConfig):
+    """Full-batch L-BFGS: the exact probe."""
+
     C: float | None
     C_grid: list[float]
     tolerance: float
@@ -194,16 +203,20 @@ class Lbfgs(OptimizerConfig):
 
 @dataclass
 class SchedulerConfig:
+    """Keys that every schedule has."""
+
     name: str
 
 
 @dataclass
 class Constant(SchedulerConfig):
-    pass
+    """The same rate throughout."""
 
 
 @dataclass
 class Warmup(SchedulerConfig):
+    """A linear warm-up, then a linear or cosine decay to 0."""
+
     warmup_share: float
 
 
@@ -212,6 +225,8 @@ class Warmup(SchedulerConfig):
 
 @dataclass
 class TrainerConfig:
+    """What Lightning's Trainer is given."""
+
     accelerator: str
     devices: Any
     num_nodes: int
@@ -225,6 +240,8 @@ class TrainerConfig:
 
 @dataclass
 class CallbacksConfig:
+    """The best checkpoint and early stopping."""
+
     monitor: str
     mode: str
     early_stopping_patience: int | None
@@ -232,6 +249,8 @@ class CallbacksConfig:
 
 @dataclass
 class LoggerConfig:
+    """Where curves go besides curves.csv."""
+
     name: str
     project: str = "frostline"
     entity: str | None = None
@@ -240,6 +259,8 @@ class LoggerConfig:
 
 @dataclass
 class PathsConfig:
+    """Where runs and caches are written."""
+
     output_dir: str
     cache_dir: str
 
@@ -299,7 +320,9 @@ def validate(tree: DictConfig) -> Config:
     top = {str(k): v for k, v in tree.items_ex(resolve=False) if k != "hydra"}
     for key in top:
         if key not in known:
-            raise FrostlineError(f"Unknown configuration key '{key}'{nearest(key, known) or f'; valid keys are {choices(sorted(known))}.'}")
+            raise FrostlineError(
+                f"Unknown configuration key '{key}'{nearest(key, known) or f'; valid keys are {choices(sorted(known))}.'}"
+            )
     for key in sorted(known - set(top)):
         raise FrostlineError(f"The configuration has no '{key}'; choose one with {key}=… (see frostline train --help).")
     config = Config(
@@ -354,18 +377,23 @@ def _typed(group: str, tree: DictConfig, schema: tuple[str, dict[str, type]]) ->
 
 def _merge(group: str, cls: type, node: DictConfig) -> Any:
     valid = [f"{group}.{f.name}" for f in fields(cls)]
-    for name in node:
+    for name in map(str, node):
         if f"{group}.{name}" not in valid:
             hint = nearest(f"{group}.{name}", valid) or f"; valid keys are {', '.join(valid)}."
             raise FrostlineError(f"Unknown configuration key '{group}.{name}'{hint}")
     try:
         merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), node))
     except MissingMandatoryValue as error:
-        raise FrostlineError(f"'{group}.{error.full_key or error.key}' has no value; give it as {group}.{error.key}=….") from None
+        key = f"{group}.{_key(error)}"
+        raise FrostlineError(f"'{key}' has no value; give it as {key}=….") from None
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
-        raise FrostlineError(f"'{group}.{error.full_key or error.key}' has a value of the wrong type: {reason}.") from None
+        raise FrostlineError(f"'{group}.{_key(error)}' has a value of the wrong type: {reason}.") from None
     return merged
+
+
+def _key(error: OmegaConfBaseException) -> str:
+    return str(error.full_key or error.key)
 
 
 def _unresolved(error: OmegaConfBaseException) -> FrostlineError:
@@ -385,11 +413,15 @@ def _scalar(tree: DictConfig, key: str, kind: type, optional: bool = False) -> A
 def _check(config: Config) -> None:
     """Ranges and contradictions that types cannot say."""
     data, model, strategy, optimizer = config.data, config.model, config.strategy, config.optimizer
-    _require(model.pooling in POOLINGS, f"model.pooling is '{model.pooling}', but must be {choices(POOLINGS)}", model.pooling, POOLINGS)
+    _require(
+        model.pooling in POOLINGS, f"model.pooling is '{model.pooling}', but must be {choices(POOLINGS)}", model.pooling, POOLINGS
+    )
     _require(data.max_length >= 4, f"data.max_length is {data.max_length}, but must be at least 4 tokens.")
     for key in ("validation_share", "test_share"):
         _require(0 < getattr(data, key) < 1, f"data.{key} is {getattr(data, key)}, but must lie between 0 and 1.")
-    _require(data.validation_share + data.test_share < 1, "data.validation_share and data.test_share leave no sentence for training.")
+    _require(
+        data.validation_share + data.test_share < 1, "data.validation_share and data.test_share leave no sentence for training."
+    )
     _check_size("data.train_size", data.train_size)
     batch = data.batch_size
     _require(
@@ -399,7 +431,8 @@ def _check(config: Config) -> None:
     if isinstance(optimizer, Lbfgs):
         _require(
             isinstance(strategy, FrozenStrategy),
-            f"optimizer=lbfgs solves a convex problem exactly and fits strategy=frozen only, not strategy={strategy.name}; use optimizer=adamw.",
+            f"optimizer=lbfgs solves a convex problem and fits strategy=frozen only, not strategy={strategy.name}; "
+            "use optimizer=adamw.",
         )
         _require(
             batch == "full",
@@ -407,17 +440,32 @@ def _check(config: Config) -> None:
             "leave data.batch_size out or use optimizer=adamw.",
         )
         _require(optimizer.C is None or optimizer.C > 0, f"optimizer.C is {optimizer.C}, but must be greater than 0.")
-        _require(bool(optimizer.C_grid) and min(optimizer.C_grid) > 0, "optimizer.C_grid must hold at least one value, all greater than 0.")
-        _require(isinstance(config.scheduler, Constant), f"optimizer=lbfgs has no learning rate to schedule; use scheduler=constant, not {config.scheduler.name}.")
+        _require(
+            bool(optimizer.C_grid) and min(optimizer.C_grid) > 0,
+            "optimizer.C_grid must hold at least one value, all greater than 0.",
+        )
+        _require(
+            isinstance(config.scheduler, Constant),
+            f"optimizer=lbfgs has no learning rate to schedule; use scheduler=constant, not {config.scheduler.name}.",
+        )
         _require(config.trainer.devices == 1, "optimizer=lbfgs runs on one device; use trainer.devices=1.")
-        _require(config.trainer.accumulate_grad_batches == 1, "optimizer=lbfgs takes the whole split at once; use trainer.accumulate_grad_batches=1.")
+        _require(
+            config.trainer.accumulate_grad_batches == 1,
+            "optimizer=lbfgs takes the whole split at once; use trainer.accumulate_grad_batches=1.",
+        )
     if isinstance(optimizer, AdamW | Sgd):
         _require(optimizer.lr > 0, f"optimizer.lr is {optimizer.lr}, but must be greater than 0.")
         _require(optimizer.weight_decay >= 0, f"optimizer.weight_decay is {optimizer.weight_decay}, but must not be negative.")
         _require(0 < optimizer.layer_decay <= 1, f"optimizer.layer_decay is {optimizer.layer_decay}, but must lie in (0, 1].")
-        _require(optimizer.gradient_clip is None or optimizer.gradient_clip > 0, "optimizer.gradient_clip must be null or greater than 0.")
+        _require(
+            optimizer.gradient_clip is None or optimizer.gradient_clip > 0,
+            "optimizer.gradient_clip must be null or greater than 0.",
+        )
     if isinstance(optimizer, AdamW):
-        _require(len(optimizer.betas) == 2 and all(0 <= b < 1 for b in optimizer.betas), "optimizer.betas must be two numbers in [0, 1).")
+        _require(
+            len(optimizer.betas) == 2 and all(0 <= b < 1 for b in optimizer.betas),
+            "optimizer.betas must be two numbers in [0, 1).",
+        )
     if isinstance(strategy, FrozenStrategy):
         layer = strategy.layer
         _require(
@@ -427,7 +475,12 @@ def _check(config: Config) -> None:
     if isinstance(config.scheduler, Warmup):
         _require(0 <= config.scheduler.warmup_share < 1, "scheduler.warmup_share must lie in [0, 1).")
     trainer = config.trainer
-    _require(trainer.precision in PRECISIONS, f"trainer.precision is '{trainer.precision}', but must be {choices(PRECISIONS)}", trainer.precision, PRECISIONS)
+    _require(
+        trainer.precision in PRECISIONS,
+        f"trainer.precision is '{trainer.precision}', but must be {choices(PRECISIONS)}",
+        trainer.precision,
+        PRECISIONS,
+    )
     _require(trainer.max_epochs >= 1, f"trainer.max_epochs is {trainer.max_epochs}, but must be at least 1.")
     _require(trainer.accumulate_grad_batches >= 1, "trainer.accumulate_grad_batches must be at least 1.")
     monitor = config.callbacks.monitor

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf, open_dict
 JOBS, STARTED = "FROSTLINE_SWEEP_JOBS", "FROSTLINE_SWEEP_STARTED"
 
 
-class GridsSweeper(BasicSweeper):
+class GridsSweeper(BasicSweeper):  # type: ignore[misc]
     """Hydra's basic sweeper, with a list of grids in place of the one.
 
     Every grid is a mapping of keys to comma-separated values, and stands for all their combinations together with the
@@ -48,7 +48,9 @@ class GridsSweeper(BasicSweeper):
         """
         from frostline.commands.preflight import check_jobs
 
-        assert self.config is not None and self.launcher is not None and self.hydra_context is not None
+        assert self.config is not None
+        assert self.launcher is not None
+        assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs: list[list[str]] = []
         for grid in self.grids:

@@ -15,8 +15,10 @@ from rich.console import Console
 from sklearn.metrics import accuracy_score
 
 from frostline.errors import FrostlineError
+from frostline.report.answer import best_and_by_how_much
+from frostline.report.arms import Arm, names, summarise
 from frostline.report.figures import accuracy_by_depth
-from frostline.report.table import Arm, best_and_by_how_much, compact, names, notes, print_table, scientific, summarise
+from frostline.report.table import compact, notes, print_table, scientific
 from frostline.runs.sweep import collect
 
 DEPTHS = {"frozen": 6, "partial": 2, "full": 0}
@@ -34,7 +36,6 @@ def write_run(
     status: str = "finished",
     error: str | None = None,
     overrides: dict[str, Any] | None = None,
-    text: str = "sentence {}",
     seed_of_test_set: int | None = None,
 ) -> None:
     """Write a run directory whose test accuracy is about ``test`` and whose validation accuracy is ``validation``."""
@@ -62,7 +63,8 @@ def write_run(
     if error:
         (folder / "error.txt").write_text(f"Traceback …\n{error}\n")
     steps = np.arange(1, 61)
-    curves = pd.DataFrame({"step": steps, "epoch": (steps - 1) // 20, "train/loss": 0.7 / steps**0.3 + rng.normal(0, 0.02, 60)})
+    curves = pd.DataFrame({"step": steps, "epoch": (steps - 1) // 20})
+    curves["train/loss"] = 0.7 / steps**0.3 + rng.normal(0, 0.02, 60)
     curves["val/accuracy"] = np.where(steps % 20 == 0, validation - 0.1 / (steps / 20), np.nan)
     curves["val/loss"] = np.where(steps % 20 == 0, 0.5, np.nan)
     curves.to_csv(folder / "curves.csv", index=False)
@@ -73,11 +75,13 @@ def write_run(
     for split, accuracy in (("validation", validation), ("test", test)):
         if accuracy is not None:
             right = rng.random(400) < accuracy
-            rows = {"split": split, "index": np.arange(400), "text": [text.format(f"{seed_of_test_set} {i}") for i in range(400)]}
-            rows |= {"label": labels, "prediction": np.where(right, labels, 1 - labels)}
-            tables.append(pd.DataFrame(rows | {"logit_negative": rng.normal(size=400), "logit_positive": rng.normal(size=400)}))
+            texts = [f"sentence {i} of test set {seed_of_test_set}" for i in range(400)]
+            rows = pd.DataFrame({"split": split, "index": np.arange(400), "text": texts, "label": labels})
+            rows["prediction"] = np.where(right, labels, 1 - labels)
+            rows[["logit_negative", "logit_positive"]] = rng.normal(size=(400, 2))
+            tables.append(rows)
     pd.concat(tables).sample(frac=1, random_state=seed).to_parquet(folder / "predictions.parquet", index=False)
-    metrics = {"train/accuracy": 0.99, "val/accuracy": validation, "val/macro_f1": validation, "val/loss": 1 - validation}
+    metrics = {"train/accuracy": 0.99, "val/accuracy": validation, "val/loss": 1 - validation}
     if test is not None:
         metrics["test/accuracy"] = float(accuracy_score(tables[1]["label"], tables[1]["prediction"]))
     metrics |= {"trained_parameters": TRAINED[strategy], "total_parameters": 22_713_986, "fit_seconds": 30.0 + seed}
@@ -95,7 +99,8 @@ def write_sweep(folder: Path) -> Path:
             dict(strategy="full", lr=5e-5, seed=s, validation=0.88, test=0.84),
             dict(strategy="full", lr=1e-4, seed=s, validation=0.86, test=0.97),  # better on test, worse on validation
         ]
-    jobs.append(dict(strategy="partial", seed=3, status="failed", error="CUDA out of memory: [bold] <script>alert(1)</script>"))
+    error = "CUDA out of memory: [bold] <script>alert(1)</script>"
+    jobs.append(dict(strategy="partial", seed=3, status="failed", error=error))
     jobs.append(dict(strategy="partial", seed=4, status="running"))
     for number, job in enumerate(jobs):
         write_run(folder / str(number), **job)
@@ -133,8 +138,10 @@ def test_the_learning_rate_is_chosen_on_validation_even_if_another_is_better_on_
     assert full.lr == 5e-5
     assert full.lrs_tried == (5e-5, 1e-4)
     assert full.val_accuracy == pytest.approx(0.88)
-    assert full.test is not None and full.test.mean < 0.9  # the other rate scores 0.97
-    assert len(full.runs) == 3 and len(full.tried) == 6
+    assert full.test is not None
+    assert full.test.mean < 0.9
+    assert len(full.runs) == 3
+    assert len(full.tried) == 6
 
 
 def test_only_the_chosen_runs_test_predictions_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +150,8 @@ def test_only_the_chosen_runs_test_predictions_are_read(tmp_path: Path, monkeypa
 
     def spy(path: Path, **options: Any) -> pd.DataFrame:
         read.append(path.parent.name)
-        return read_parquet(path, **options)
+        table: pd.DataFrame = read_parquet(path, **options)
+        return table
 
     monkeypatch.setattr(pd, "read_parquet", spy)
     arms = arms_of(tmp_path)
@@ -159,7 +167,8 @@ def test_test_accuracy_is_scikit_learns(sweep: Path, arms: list[Arm]) -> None:
         assert arm.test is not None
         assert arm.test.mean == pytest.approx(np.mean(scores))
         assert arm.test.low < arm.test.mean < arm.test.high
-        assert arm.n_test == 400 and arm.same_test_set
+        assert arm.n_test == 400
+        assert arm.same_test_set
 
 
 def test_a_probe_reports_its_most_frequent_layer_and_no_learning_rate(arms: list[Arm]) -> None:
@@ -204,7 +213,8 @@ def test_each_training_size_is_a_task_with_an_answer_of_its_own(tmp_path: Path) 
 def test_the_answer_names_the_winner_and_its_distance_to_the_probe(arms: list[Arm]) -> None:
     answer = best_and_by_how_much(arms)
     probe, full = arms[0].test, arms[2].test
-    assert probe is not None and full is not None
+    assert probe is not None
+    assert full is not None
     assert answer.startswith("Of 3 arms, full fine-tuning did best on validation (88.0 %)")
     assert f"on test it scores {100 * full.mean:.1f} %" in answer
     assert f"{100 * (full.mean - probe.mean):.1f} points above the linear probe on layer 4" in answer
@@ -235,9 +245,11 @@ def test_test_sets_that_differ_between_seeds_are_said_to(tmp_path: Path) -> None
         write_run(tmp_path / str(seed), seed=seed, seed_of_test_set=seed)
     arms = arms_of(tmp_path)
     accuracies = [json.loads((tmp_path / str(s) / "metrics.json").read_text())["test/accuracy"] for s in range(3)]
-    assert not arms[0].same_test_set and arms[0].test is not None
+    assert not arms[0].same_test_set
+    assert arms[0].test is not None
     assert arms[0].test.mean == pytest.approx(np.mean(accuracies))
-    assert min(accuracies) <= arms[0].test.low and arms[0].test.high <= max(accuracies)
+    assert min(accuracies) <= arms[0].test.low
+    assert arms[0].test.high <= max(accuracies)
     assert any("differ between seeds" in note for note in notes(arms, 0))
 
 
@@ -266,14 +278,19 @@ def test_a_damaged_prediction_file_is_named(tmp_path: Path) -> None:
 
 def test_the_table_shows_every_arm_and_counts_failures(arms: list[Arm]) -> None:
     text = printed(arms, 2)
-    assert "6 of 6" in text and "22.7M" in text and "770" in text and "5e-5" in text
+    assert "6 of 6" in text
+    assert "22.7M" in text
+    assert "770" in text
+    assert "5e-5" in text
     assert "2 jobs did not finish and are left out." in text
     assert "chosen by mean validation accuracy" in text
-    assert arms[2].test is not None and f"{100 * arms[2].test.mean:.1f} (" in text
+    assert arms[2].test is not None
+    assert f"{100 * arms[2].test.mean:.1f} (" in text
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(770, "770"), (1538, "1,538"), (384_770, "385k"), (22_713_986, "22.7M"), (7_000_000_000, "7.0B")]
+    ("count", "text"),
+    [(770, "770"), (1538, "1,538"), (384_770, "385k"), (22_713_986, "22.7M"), (7_000_000_000, "7.0B")],
 )
 def test_parameters_are_short(count: int, text: str) -> None:
     assert compact(count) == text
@@ -286,6 +303,7 @@ def test_learning_rates_are_written_as_people_write_them() -> None:
 def test_the_figure_has_a_point_an_arm_and_is_the_same_twice(arms: list[Arm], tmp_path: Path) -> None:
     svg, png = accuracy_by_depth(arms, tmp_path / "figures" / "accuracy_by_depth")
     first = svg.read_text()
-    assert first.count(" trained<") == 3 and png.stat().st_size > 10_000
+    assert first.count(" trained<") == 3
+    assert png.stat().st_size > 10_000
     accuracy_by_depth(arms, tmp_path / "figures" / "accuracy_by_depth")
     assert svg.read_text() == first

@@ -43,7 +43,7 @@ def write_run(
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     done = {"val/accuracy": 0.8, "test/accuracy": 0.75, "trained_parameters": 770, "fit_seconds": 2.5}
-    probe = {"status": "finished", "frozen_depth": 6, "blocks": 6, "layer": 4, "optimizer_C": 0.01}
+    probe = {"status": "finished", "frozen_depth": 6, "blocks": 6, "layer": 4, "C": 0.01}
     write_run(tmp_path / "10", ["strategy=full", "seed=3"], {"seed": 3}, {"status": "running", "frozen_depth": 0})
     write_run(tmp_path / "2", ["strategy=frozen", "scheduler=cosine"], PROBE, probe, done)
     lr = {"optimizer": {"name": "adamw", "lr": 2e-5}}
@@ -87,7 +87,8 @@ def test_learning_rates_are_numbers_however_they_are_written(tmp_path: Path) -> 
 
 def test_an_overridden_key_shows_its_value_in_jobs_that_left_it_alone(tmp_path: Path) -> None:
     write_run(tmp_path / "0", [], manifest={"status": "finished"})
-    write_run(tmp_path / "1", ["data.train_size=50"], {"data": CONFIG["data"] | {"train_size": 50}}, {"status": "finished"})
+    smaller = {"data": CONFIG["data"] | {"train_size": 50}}
+    write_run(tmp_path / "1", ["data.train_size=50"], smaller, {"status": "finished"})
     assert list(collect(tmp_path)["data.train_size"]) == [1000, 50]
 
 
@@ -95,7 +96,8 @@ def test_unresolvable_snapshots_leave_cells_empty(tmp_path: Path) -> None:
     (tmp_path / "0" / ".hydra").mkdir(parents=True)
     (tmp_path / "0" / ".hydra" / "config.yaml").write_text("seed: 7\noptimizer: {name: adamw, lr: '${nowhere.lr}'}\n")
     row = collect(tmp_path).iloc[0]
-    assert row["seed"] == 7 and pd.isna(row["optimizer.lr"])
+    assert row["seed"] == 7
+    assert pd.isna(row["optimizer.lr"])
 
 
 def test_results_csv_holds_the_same_table_and_nothing_temporary_is_left(sweep: Path) -> None:
@@ -122,7 +124,8 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(sweep: Path, monk
 def test_a_single_run_directory_is_a_sweep_of_one(tmp_path: Path) -> None:
     write_run(tmp_path / "run", ["strategy=full"], manifest={"status": "finished", "frozen_depth": 0, "blocks": 6})
     table = collect(tmp_path / "run")
-    assert list(table["job"]) == [0] and list(table["run"]) == ["."]
+    assert list(table["job"]) == [0]
+    assert list(table["run"]) == ["."]
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "metrics.json", "config.yaml", ".hydra/overrides.yaml"])

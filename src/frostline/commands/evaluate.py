@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import torch
+from datasets import concatenate_datasets
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from frostline.commands.train import quieten
@@ -22,7 +23,7 @@ from frostline.strategies import build_classifier
 from frostline.strategies.checkpoint import load_checkpoint, read_pointer
 from frostline.strategies.predict import predict
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "all")
 
 
 def evaluate(run_dir: Path, split: str, paths: PathsConfig, other_data: DictConfig | None = None) -> dict[str, float]:
@@ -30,7 +31,7 @@ def evaluate(run_dir: Path, split: str, paths: PathsConfig, other_data: DictConf
 
     Args:
         run_dir: a finished run.
-        split: ``train``, ``validation`` or ``test``.
+        split: ``train``, ``validation``, ``test``, or ``all`` three together.
         paths: where the caches are on this machine.
         other_data: the keys of another data set; they replace the run's own source.
 
@@ -74,7 +75,9 @@ def other_source(config: Config, source: DictConfig) -> DataConfig:
     Raises:
         FrostlineError: the new source's keys are not valid.
     """
-    shared = {f.name: getattr(config.data, f.name) for f in dataclasses.fields(DataConfig) if f.name not in ("source", "train_size")}
+    shared = {
+        f.name: getattr(config.data, f.name) for f in dataclasses.fields(DataConfig) if f.name not in ("source", "train_size")
+    }
     tree = OmegaConf.create(dataclasses.asdict(config))
     with open_dict(tree):
         tree.data = OmegaConf.merge(shared, {"train_size": None}, source)
@@ -82,22 +85,19 @@ def other_source(config: Config, source: DictConfig) -> DataConfig:
 
 
 def with_labels_of(class_names: list[str], data: LabelledData, split: str) -> LabelledData:
-    """Renumber a data set's labels as the run numbers its classes.
+    """Keep one split (or all) of a data set and renumber its labels as the run numbers its classes.
 
     Raises:
         FrostlineError: the split has a label that the run does not know.
     """
-    unknown = sorted({data.class_names[i] for i in data.splits[split]["label"]} - set(class_names))
+    kept = concatenate_datasets(list(data.splits.values())) if split == "all" else data.splits[split]
+    unknown = sorted({data.class_names[i] for i in kept["label"][:]} - set(class_names))
     if unknown:
         raise FrostlineError(
             f"The {split} split has the label '{unknown[0]}', but the run was trained on {choices(class_names)}; only data with "
             "the same labels can be scored."
         )
     number = {i: class_names.index(name) for i, name in enumerate(data.class_names) if name in class_names}
-    kept = data.splits[split]
-    labels = [number[i] for i in kept["label"]]
-    return dataclasses.replace(
-        data,
-        splits={split: kept.remove_columns("label").add_column("label", labels)},
-        class_names=class_names,
-    )
+    renumbered = kept.remove_columns("label").add_column("label", [number[i] for i in kept["label"][:]])
+    hashes = data.hashes | {"all": "-".join(data.hashes.values())}
+    return dataclasses.replace(data, splits={split: renumbered}, class_names=class_names, hashes=hashes)

@@ -7,9 +7,11 @@ from pathlib import Path
 from rich.console import Console
 
 from frostline.errors import FrostlineError
+from frostline.report.answer import best_and_by_how_much
+from frostline.report.arms import summarise
 from frostline.report.figures import accuracy_by_depth
 from frostline.report.page import write_page
-from frostline.report.table import best_and_by_how_much, print_table, summarise
+from frostline.report.table import print_table
 from frostline.runs.sweep import write_results
 
 
@@ -30,6 +32,7 @@ def report(sweep_dir: Path) -> int:
     unfinished = int((results["status"] != "finished").sum())
     arms = summarise(sweep_dir, results)
     console = Console()
+    console.width = max(console.width, 110)  # so that a log file gets whole lines
     print_table(arms, unfinished, console)
     if arms:
         console.print(best_and_by_how_much(arms))

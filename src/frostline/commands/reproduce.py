@@ -36,7 +36,9 @@ def reproduce(run_dir: Path, paths: PathsConfig) -> int:
     config = read_snapshot(run_dir)
     before = read_manifest(run_dir)
     if before.get("status") != "finished":
-        raise FrostlineError(f"'{run_dir}' is not a finished run (status: {before.get('status', 'none')}); there is nothing to compare with.")
+        raise FrostlineError(
+            f"'{run_dir}' is not a finished run (status: {before.get('status', 'none')}); there is nothing to compare with."
+        )
     config.paths = paths
     new_dir = Path(paths.output_dir) / "runs" / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     if not train(config, new_dir):

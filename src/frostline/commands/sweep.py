@@ -75,7 +75,7 @@ def run_apart(run_dir: Path, overrides: list[str]) -> int:
     return subprocess.run(command).returncode
 
 
-class SweepEnd(Callback):
+class SweepEnd(Callback):  # type: ignore[misc]
     """Collects ``results.csv`` and ``report.html`` when the last job is done, and exits with 1 if any failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

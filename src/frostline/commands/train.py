@@ -79,10 +79,12 @@ def _train(config: Config, run: RunDirectory, group: str | None) -> dict[str, fl
 
     classes = len(data.class_names)
     device = torch.device("cuda" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+    clock = Resume()
     if config.strategy.name == "frozen":
         module: Classifier = build_probe(config, pretrained, datamodule, classes, device)
     else:
         module = build_classifier(config, pretrained, classes)
+    clock.count()  # a probe's time is mostly that of encoding the sentences once
     depth, layer, C = frozen_part(module)
     trained, total = module.parameter_counts()
     run.record(
@@ -107,14 +109,12 @@ def _train(config: Config, run: RunDirectory, group: str | None) -> dict[str, fl
     loggers: list[Logger] = [CurvesLogger(run.path / "curves.csv")]
     if config.logger.name == "wandb" and run.is_main:
         loggers.append(start_wandb(config, run.path, depth, pretrained.blocks, run.manifest["wandb_id"], group))
-    trainer, best = build_trainer(config, run, loggers)
+    trainer, best = build_trainer(config, run, loggers, clock)
 
     resume_from = config.ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.is_file() else None)
     if resume_from and not Path(resume_from).is_file():
         raise FrostlineError(f"ckpt_path: there is no checkpoint '{resume_from}'.")
-    started = time.monotonic()
     trainer.fit(module, datamodule, ckpt_path=resume_from, weights_only=True)
-    fit_seconds = time.monotonic() - started
     if not run.is_main:
         return {}
 
@@ -143,8 +143,8 @@ def _train(config: Config, run: RunDirectory, group: str | None) -> dict[str, fl
     metrics |= {
         "trained_parameters": trained,
         "total_parameters": total,
-        "fit_seconds": round(fit_seconds, 3),
-        "examples_per_second": round(sentences / fit_seconds, 3),
+        "fit_seconds": round(clock.seconds, 3),
+        "examples_per_second": round(sentences / clock.seconds, 3),
         "peak_memory_mb": round(peak_memory_mb(device), 1),
     }
     write_parquet(run.path / "predictions.parquet", pd.concat(tables, ignore_index=True))
@@ -153,28 +153,26 @@ def _train(config: Config, run: RunDirectory, group: str | None) -> dict[str, fl
     return metrics
 
 
-def build_trainer(config: Config, run: RunDirectory, loggers: list[Logger]) -> tuple[Trainer, ModelCheckpoint | None]:
+def build_trainer(
+    config: Config, run: RunDirectory, loggers: list[Logger], resume: Resume
+) -> tuple[Trainer, ModelCheckpoint | None]:
     """Return Lightning's Trainer and the callback that keeps the best epoch by validation.
 
     L-BFGS has no best epoch: its last weights are the solution.
     """
     folder = run.last_checkpoint.parent
-    callbacks: list[Callback] = [Rewind(), ModelCheckpoint(folder, filename="last", enable_version_counter=False)]
     best = None
     if not isinstance(config.optimizer, Lbfgs):
+        monitor, mode = config.callbacks.monitor, config.callbacks.mode
         best = ModelCheckpoint(
-            folder,
-            filename="best",
-            monitor=config.callbacks.monitor,
-            mode=config.callbacks.mode,
-            save_weights_only=True,
-            enable_version_counter=False,
+            folder, filename="best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
         )
-        # Before the checkpoint to resume from, so that this one knows what the best was.
-        callbacks = [callbacks[0], best, callbacks[1]]
+    # The checkpoint to resume from is written after the best one, so that it knows what the best was.
+    last = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
+    callbacks: list[Callback] = [resume, *([best] if best else []), last]
     if config.callbacks.early_stopping_patience is not None:
-        monitor, patience = config.callbacks.monitor, config.callbacks.early_stopping_patience
-        callbacks.append(EarlyStopping(monitor, mode=config.callbacks.mode, patience=patience))
+        patience = config.callbacks.early_stopping_patience
+        callbacks.append(EarlyStopping(config.callbacks.monitor, mode=config.callbacks.mode, patience=patience))
     show_progress = config.trainer.progress_bar and sys.stderr.isatty()
     if show_progress:
         callbacks.append(TQDMProgressBar(leave=False))
@@ -200,14 +198,40 @@ def build_trainer(config: Config, run: RunDirectory, loggers: list[Logger]) -> t
     return trainer, best
 
 
-class Rewind(Callback):
-    """Drops from the curves what a killed run logged after its last checkpoint."""
+class Resume(Callback):
+    """What Lightning does not restore of a killed run: the curves up to its last checkpoint, and the time it took.
+
+    Attributes:
+        seconds: counted so far, over all the processes that the run was resumed in.
+    """
+
+    def __init__(self) -> None:
+        self.seconds, self._since = 0.0, time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Cut the curves at the step that training starts from."""
+        """Drop from the curves what was logged after the checkpoint that training starts from."""
+        self._since = time.monotonic()
         for logger in trainer.loggers:
             if isinstance(logger, CurvesLogger):
                 logger.rewind(trainer.global_step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Stop the clock."""
+        self.count()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        self.count()
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the time from a checkpoint."""
+        self.seconds = state_dict["seconds"]
+
+    def count(self) -> None:
+        """Add the time since the clock was started or last read."""
+        now = time.monotonic()
+        self.seconds, self._since = self.seconds + now - self._since, now
 
 
 def frozen_part(module: Classifier) -> tuple[int, int | None, float | None]:

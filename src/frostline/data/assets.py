@@ -87,9 +87,7 @@ def fetch(name: str, cache_dir: Path) -> Path:
             cannot be written to.
     """
     if name not in ASSETS:
-        raise FrostlineError(
-            f"There is no packaged asset '{name}', only {choices(ASSETS)}{nearest(name, ASSETS) or '.'}"
-        )
+        raise FrostlineError(f"There is no packaged asset '{name}', only {choices(ASSETS)}{nearest(name, ASSETS) or '.'}")
     asset = ASSETS[name]
     folder = cache_dir / "assets" / f"{name}-{asset.sha256[:12]}"
     if folder.is_dir():

@@ -65,15 +65,11 @@ def _split(file: Path, wanted: dict[str, str]) -> datasets.Dataset:
     columns: Columns = {}
     for role, name in wanted.items():
         check = {"label": _label, GROUP: _group}.get(role, _text)
-        columns[role] = [
-            check(value, f"'{file}', row {row}, column '{name}'") for row, value in enumerate(table[name], 1)
-        ]
+        columns[role] = [check(value, f"'{file}', row {row}, column '{name}'") for row, value in enumerate(table[name], 1)]
     try:
         return datasets.Dataset.from_dict(columns)
     except UnicodeEncodeError:  # JSON can spell half a surrogate pair, "\ud83d", which is no character
-        raise FrostlineError(
-            f"'{file}' holds a text that is not valid Unicode (half a surrogate pair); repair it."
-        ) from None
+        raise FrostlineError(f"'{file}' holds a text that is not valid Unicode (half a surrogate pair); repair it.") from None
 
 
 def _text(value: Any, place: str) -> str | None:
@@ -125,8 +121,7 @@ def _characters(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise FrostlineError(
-            f"'{file}' is not UTF-8: byte {error.start} (line {line}) is 0x{content[error.start]:02x}; save it as "
-            "UTF-8."
+            f"'{file}' is not UTF-8: byte {error.start} (line {line}) is 0x{content[error.start]:02x}; save it as UTF-8."
         ) from None
 
 
@@ -147,8 +142,7 @@ def _delimited(file: Path, delimiter: str) -> Columns:
                 cells.append(row)
     except csv.Error as error:
         raise FrostlineError(
-            f"'{file}', line {rows.line_num}: {error}; put texts with quotation marks in quotation marks and double "
-            "those inside."
+            f"'{file}', line {rows.line_num}: {error}; put texts with quotation marks in quotation marks and double those inside."
         ) from None
     if len(set(header)) < len(header):
         raise FrostlineError(f"'{file}' has two columns of the same name; its columns are {', '.join(header)}.")
@@ -165,8 +159,7 @@ def _json_lines(file: Path) -> Columns:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise FrostlineError(
-                f"'{file}', line {number}: not valid JSON ({error.msg} at character {error.pos + 1}); write one object "
-                "a line."
+                f"'{file}', line {number}: not valid JSON ({error.msg} at character {error.pos + 1}); write one object a line."
             ) from None
         if not isinstance(row, dict):
             raise FrostlineError(f"'{file}', line {number}: not a JSON object; write one object a line.")
@@ -179,7 +172,5 @@ def _parquet(file: Path) -> Columns:
     try:
         columns: Columns = pq.ParquetFile(file).read().to_pydict()
     except pa.ArrowException as error:
-        raise FrostlineError(
-            f"'{file}' is not a readable Parquet file: {str(error).splitlines()[0].rstrip('.')}."
-        ) from None
+        raise FrostlineError(f"'{file}' is not a readable Parquet file: {str(error).splitlines()[0].rstrip('.')}.") from None
     return columns

@@ -45,29 +45,32 @@ def read_hub(config: HubData, cache_dir: Path) -> RawData:
 
 
 def _load(config: HubData, cache_dir: Path) -> datasets.DatasetDict:
+    if config.revision is not None:  # without the hub, `datasets` would take any revision that it finds in its cache
+        cache_dir = cache_dir / config.revision.replace("/", "--")
     is_folder = Path(config.path).is_dir()
+    reachable = is_folder or _hub_answers()
     try:
-        with _offline_unless(is_folder or _hub_answers()):
+        with _offline_unless(reachable):
             return datasets.load_dataset(config.path, config.name, revision=config.revision, cache_dir=str(cache_dir))
     # The readers behind load_dataset raise whatever they like, down to bare Exception.
     except Exception as error:
         reason = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        if is_folder:
-            raise FrostlineError(f"The folder '{config.path}' could not be read as a data set: {reason}.") from None
-        if isinstance(error, ValueError):  # the data set is there, the name of its part is not
-            raise FrostlineError(
-                f"The data set '{config.path}' could not be read with data.name={config.name}: {reason}."
-            ) from None
-        if "scripts are no longer supported" in reason:
-            raise FrostlineError(
-                f"The data set '{config.path}' is a script, which is never run; try its converted copy with "
-                "data.revision=refs/convert/parquet."
-            ) from None
+    if is_folder:
+        raise FrostlineError(f"The folder '{config.path}' could not be read as a data set: {reason}.")
+    if "scripts are no longer supported" in reason:
         raise FrostlineError(
-            f"Could not load the data set '{config.path}': it is not a local folder, and the hub could not be reached "
-            f"or does not have it ({type(error).__name__}); use a packaged data set (data=movie_reviews) or your own "
-            "files (data=files)."
-        ) from None
+            f"The data set '{config.path}' is a script, which is never run; try its converted copy with "
+            "data.revision=refs/convert/parquet."
+        )
+    if reachable:
+        raise FrostlineError(
+            f"Could not load the data set '{config.path}' (data.name={config.name}) from the hub: {reason}; check "
+            "data.path and data.name, or use a packaged data set (data=movie_reviews) or your own files (data=files)."
+        )
+    raise FrostlineError(
+        f"Could not load the data set '{config.path}' from the hub: it is not a local folder, and the hub could not be "
+        "reached; use a packaged data set (data=movie_reviews) or your own files (data=files)."
+    )
 
 
 def _hub_answers() -> bool:
@@ -94,8 +97,7 @@ def _pick_split(loaded: datasets.DatasetDict, config: HubData, split: str, name:
     if name not in loaded:
         hint = nearest(name, loaded) or "."
         raise FrostlineError(
-            f"The data set '{config.path}' has no split '{name}' (data.{split}_split); its splits are "
-            f"{', '.join(loaded)}{hint}"
+            f"The data set '{config.path}' has no split '{name}' (data.{split}_split); its splits are {', '.join(loaded)}{hint}"
         )
     rows = loaded[name]
     for key in ("text_column", "text_pair_column", "label_column"):

@@ -77,11 +77,11 @@ class SentenceModule(LightningDataModule):
         self.splits = {
             name: Split(
                 tokenise(split, data.hashes[name], tokenizer, tokenizer_hash, max_length, cache_dir),
-                torch.tensor(np.asarray(split["label"]), dtype=torch.int64),
+                torch.tensor(np.asarray(split["label"][:]), dtype=torch.int64),
             )
             for name, split in data.splits.items()
         }
-        self.batch_size = batch_size or len(self.splits["train"])
+        self.batch_size = batch_size
 
     @property
     def truncated(self) -> dict[str, int]:
@@ -97,7 +97,8 @@ class SentenceModule(LightningDataModule):
         """Return length-grouped random batches, one part per device."""
         rank, devices = self._place()
         lengths = self.splits["train"].tokens.lengths
-        return self._loader("train", LengthGroupedBatches(lengths, self.batch_size, self.seed, rank, devices))
+        batch_size = self.batch_size or len(lengths)
+        return self._loader("train", LengthGroupedBatches(lengths, batch_size, self.seed, rank, devices))
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return the validation split sorted by length, every sentence on exactly one device."""

@@ -33,9 +33,9 @@ def read_packaged(config: PackagedData, cache_dir: Path) -> RawData:
         cache_dir: where the archive is kept.
 
     Returns:
-        One split, ``train``, with the columns ``rating`` (the published mean), ``judgements`` (the judges'
-        single ratings) and, where several sentences come from one, ``document``. For 199 of the 4,200 tweets the published mean
-        is not the mean of the published judgements; the label always follows the former.
+        One split, ``train``, with the columns ``rating`` (the published mean), ``judgements`` (the judges' single
+        ratings) and, where several sentences come from one, ``document``. For 199 of the 4,200 tweets the published
+        mean is not the mean of the published judgements; the label always follows the former.
 
     Raises:
         FrostlineError: an unknown name, or an archive that cannot be fetched.

@@ -66,12 +66,12 @@ def load_data(config: DataConfig, cache_dir: Path, seed: int) -> LabelledData:
         if not len(raw.splits[name]):
             raise FrostlineError(f"The {name} split has no sentences.")
     splits = split_missing(raw, config.validation_share, config.test_share, config.split_seed)
-    class_names = raw.class_names or sort_labels(splits["train"]["label"])
+    class_names = raw.class_names or sort_labels(splits["train"]["label"][:])
     _check_classes(splits)
     splits["train"] = subsample(splits["train"], config.train_size, seed)
     number = {name: i for i, name in enumerate(class_names)}
     numbered = {
-        name: datasets.Dataset.from_dict(split[:] | {"label": [number[label] for label in split["label"]]})
+        name: datasets.Dataset.from_dict(split[:] | {"label": [number[label] for label in split["label"][:]]})
         for name, split in splits.items()
     }
     hashes = {name: _hash(split) for name, split in numbered.items()}
@@ -97,25 +97,23 @@ def _read(config: DataConfig, cache_dir: Path) -> RawData:
 
 
 def _check_labelled(name: str, split: datasets.Dataset, config: DataConfig) -> None:
-    rows = [row for row, label in enumerate(split["label"], 1) if label is None]
+    rows = [row for row, label in enumerate(split["label"][:], 1) if label is None]
     if rows:
         remedy = "label or remove them"
         if isinstance(config, HubData):  # shared tasks hide the labels of their test sentences
             remedy = f"choose a labelled split with data.{name}_split=…"
-        raise FrostlineError(
-            f"The {name} split has {len(rows)} sentences without a label, the first in row {rows[0]}; {remedy}."
-        )
+        raise FrostlineError(f"Sentences without a label in the {name} split: {len(rows)}, the first in row {rows[0]}; {remedy}.")
 
 
 def _without_empty(name: str, split: datasets.Dataset, drop: bool) -> tuple[datasets.Dataset, int]:
-    texts = [split[column] for column in ("text", "text_pair") if column in split.column_names]
+    texts = [split[column][:] for column in ("text", "text_pair") if column in split.column_names]
     sentences = enumerate(zip(*texts, strict=True))
     empty = [row for row, parts in sentences if not all(part and part.strip() for part in parts)]
     if not empty:
         return split, 0
     if not drop:
         raise FrostlineError(
-            f"The {name} split has {len(empty)} sentences without text, the first in row {empty[0] + 1}; "
+            f"Sentences without text in the {name} split: {len(empty)}, the first in row {empty[0] + 1}; "
             "data.drop_empty=true drops them."
         )
     gone = set(empty)
@@ -123,13 +121,11 @@ def _without_empty(name: str, split: datasets.Dataset, drop: bool) -> tuple[data
 
 
 def _check_classes(splits: dict[str, datasets.Dataset]) -> None:
-    known = set(splits["train"]["label"])
+    known = set(splits["train"]["label"][:])
     if len(known) < 2:
-        raise FrostlineError(
-            f"All training sentences have the label '{min(known)}'; a classifier needs at least two classes."
-        )
+        raise FrostlineError(f"All training sentences have the label '{min(known)}'; a classifier needs at least two classes.")
     for name in ("validation", "test"):
-        unknown = sort_labels(set(splits[name]["label"]) - known)
+        unknown = sort_labels(set(splits[name]["label"][:]) - known)
         if unknown:
             raise FrostlineError(
                 f"Label '{unknown[0]}' appears in the {name} split, but in no training sentence; it cannot be learned."
@@ -142,7 +138,7 @@ def _duplicates(splits: dict[str, datasets.Dataset]) -> dict[str, int]:
     if counts["test"]:
         share = 100 * counts["test"] / len(splits["test"])
         log.warning(
-            "%d test sentences (%.1f %% of the test split) are also training sentences; scores on them reward memory.",
+            "Test sentences that are also training sentences: %d (%.2f %% of the test split); scores on them reward memory.",
             counts["test"],
             share,
         )
@@ -150,12 +146,12 @@ def _duplicates(splits: dict[str, datasets.Dataset]) -> dict[str, int]:
 
 
 def _texts(split: datasets.Dataset) -> list[tuple[str, str | None]]:
-    pairs = split["text_pair"] if "text_pair" in split.column_names else [None] * len(split)
-    return list(zip(split["text"], pairs, strict=True))
+    pairs = split["text_pair"][:] if "text_pair" in split.column_names else [None] * len(split)
+    return list(zip(split["text"][:], pairs, strict=True))
 
 
 def _hash(split: datasets.Dataset) -> str:
     digest = hashlib.sha256()
-    for (text, pair), label in zip(_texts(split), split["label"], strict=True):
+    for (text, pair), label in zip(_texts(split), split["label"][:], strict=True):
         digest.update(json.dumps([text, pair, label]).encode())
     return digest.hexdigest()

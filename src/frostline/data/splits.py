@@ -34,9 +34,7 @@ class RawData:
     notes: dict[str, int]
 
 
-def split_missing(
-    raw: RawData, validation_share: float, test_share: float, split_seed: int
-) -> dict[str, datasets.Dataset]:
+def split_missing(raw: RawData, validation_share: float, test_share: float, split_seed: int) -> dict[str, datasets.Dataset]:
     """Carve the missing ones of validation and test out of train, stratified by label.
 
     Splits that the source gives are used as they are. Nothing but ``split_seed`` draws, so runs with different seeds
@@ -85,7 +83,7 @@ def subsample(train: datasets.Dataset, train_size: int | float | None, seed: int
         return train
     total = len(train)
     size = round(train_size * total) if isinstance(train_size, float) else train_size
-    classes, numbers, counts = np.unique(np.asarray(train["label"]), return_inverse=True, return_counts=True)
+    classes, numbers, counts = np.unique(np.asarray(train["label"][:]), return_inverse=True, return_counts=True)
     if size > total:
         raise FrostlineError(f"data.train_size is {train_size}, but the training split has only {total} sentences.")
     if size < len(classes):
@@ -106,9 +104,9 @@ def subsample(train: datasets.Dataset, train_size: int | float | None, seed: int
 
 def _draw(train: datasets.Dataset, group_column: str | None, share: float, seed: int, name: str) -> NDArray[np.int64]:
     """Return the row numbers of the new split, sorted."""
-    labels = np.asarray(train["label"])
+    labels = np.asarray(train["label"][:])
     if group_column is not None:
-        return _draw_groups(labels, np.asarray(train[group_column]), share, seed, name)
+        return _draw_groups(labels, np.asarray(train[group_column][:]), share, seed, name)
     label, count = min(Counter(labels.tolist()).items(), key=lambda item: item[1])
     if count < 2:
         raise FrostlineError(
@@ -125,9 +123,7 @@ def _draw(train: datasets.Dataset, group_column: str | None, share: float, seed:
     return np.sort(rows)
 
 
-def _draw_groups(
-    labels: NDArray[np.str_], groups: NDArray[np.str_], share: float, seed: int, name: str
-) -> NDArray[np.int64]:
+def _draw_groups(labels: NDArray[np.str_], groups: NDArray[np.str_], share: float, seed: int, name: str) -> NDArray[np.int64]:
     folds = max(2, round(1 / share))
     found = len(np.unique(groups))
     if found < folds:

@@ -126,7 +126,9 @@ def _from_hub(loader: Any, name: str, revision: str | None, **options: Any) -> A
 def _random(config: RandomModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A small encoder of any family with random weights drawn from ``weights_seed``."""
     if config.family not in FAMILIES:
-        raise FrostlineError(f"model.family is '{config.family}', but must be {choices(FAMILIES)}{nearest(config.family, FAMILIES)}")
+        raise FrostlineError(
+            f"model.family is '{config.family}', but must be {choices(FAMILIES)}{nearest(config.family, FAMILIES)}"
+        )
     if config.width % config.heads:
         raise FrostlineError(f"model.width ({config.width}) must be a multiple of model.heads ({config.heads}).")
     tokenizer = _character_tokenizer()

@@ -58,7 +58,9 @@ class SplitEncoder(nn.Module):
     def __init__(self, model: PreTrainedModel, depth: int):
         super().__init__()
         family = family_of(model.config.model_type)
-        self.depth, self.blocks, self.width = depth, model.config.num_hidden_layers, model.config.hidden_size
+        self.depth = depth
+        self.blocks: int = model.config.num_hidden_layers
+        self.width: int = model.config.hidden_size
         check_depth(depth, self.blocks, family)
         self.prefix = _prefix(model, family, depth, self.blocks) if depth > 0 else None
         self.suffix = _suffix(model, family, depth) if depth < self.blocks else None
@@ -67,7 +69,7 @@ class SplitEncoder(nn.Module):
         for _, parameter in self.trained_parameters():
             parameter.requires_grad_(True)
         names = {id(p): name for name, p in model.named_parameters()}
-        self._names = {name: names[id(p)] for name, p in self.named_parameters()}
+        self._names: dict[str, str] = {name: names[id(p)] for name, p in self.named_parameters()}
         self.train(False)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -89,7 +91,8 @@ class SplitEncoder(nn.Module):
             return states
         if not isinstance(states, Tensor):
             return last_states(self.suffix, states)
-        return self.suffix(inputs_embeds=states, attention_mask=mask).last_hidden_state
+        last: Tensor = self.suffix(inputs_embeds=states, attention_mask=mask).last_hidden_state
+        return last
 
     def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """Return the (suffix) name and tensor of what trains; modules that every block reads train at depth 0 only."""
@@ -122,7 +125,8 @@ class SplitEncoder(nn.Module):
 
 def last_states(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Return the last hidden states, ``[batch, tokens, width]``, of token ids and masks ``[batch, tokens]``."""
-    return model(**{key: batch[key] for key in INPUTS if key in batch}).last_hidden_state
+    last: Tensor = model(**{key: batch[key] for key in INPUTS if key in batch}).last_hidden_state
+    return last
 
 
 def all_states(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, ...]:

@@ -29,7 +29,10 @@ class Interval(NamedTuple):
 
 
 def hierarchical_bootstrap(
-    correct: NDArray[Any], resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+    correct: NDArray[Any],
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> Interval:
     """Return the mean of ``correct`` and its percentile bootstrap interval over seeds and sentences.
 

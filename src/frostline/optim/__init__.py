@@ -63,4 +63,5 @@ def build_schedule(config: SchedulerConfig, optimizer: Optimizer, steps: int) ->
     if not isinstance(config, Warmup):
         return None
     build = get_linear_schedule_with_warmup if config.name == "linear_warmup" else get_cosine_schedule_with_warmup
-    return build(optimizer, num_warmup_steps=round(config.warmup_share * steps), num_training_steps=steps)
+    schedule: LambdaLR = build(optimizer, num_warmup_steps=round(config.warmup_share * steps), num_training_steps=steps)
+    return schedule

@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 
-from frostline.report.table import Arm, compact, names
+from frostline.report.arms import Arm, names
+from frostline.report.table import compact
 from frostline.runs.files import replace_atomically
 
 INK, FAINT = "#24292f", "#8b949e"
@@ -51,11 +52,14 @@ def accuracy_by_depth(arms: Sequence[Arm], path_stem: Path) -> tuple[Path, Path]
 
 def inline_svg(arms: Sequence[Arm]) -> str:
     """Return the drawing of :func:`accuracy_by_depth` as an ``<svg>`` element, its ink the page's text colour."""
-    buffer = io.StringIO()
+    buffer, figure = io.StringIO(), _draw(arms)
     with matplotlib.rc_context(SVG):
-        _draw(arms).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    smallest = f"{0.8 * 72 * figure.get_figwidth():.0f}pt"  # on a phone, the text must stay readable
     text = buffer.getvalue()
-    return text[text.index("<svg") :].replace(INK, "currentColor")
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = text.replace("<svg ", f'<svg style="min-width: {smallest}" ', 1)
+    return text.replace("*{", ".drawing *{")  # or its style would reach the whole page
 
 
 def _draw(arms: Sequence[Arm]) -> Figure:
@@ -65,7 +69,7 @@ def _draw(arms: Sequence[Arm]) -> Figure:
         if arm.test is not None
     ]
     with matplotlib.rc_context(INKED):
-        figure = Figure(figsize=(max(5.6, 1.15 * len(shown) + 0.8), 3.6), layout="constrained")
+        figure = Figure(figsize=(max(4.4, 1.15 * len(shown) + 0.8), 3.6), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         for x, (_, arm, test, colour) in enumerate(shown):

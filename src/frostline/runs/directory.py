@@ -70,7 +70,9 @@ class RunDirectory:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise FrostlineError(f"Another process is at work in '{self.path}'; wait for it, or choose another directory.") from None
+            raise FrostlineError(
+                f"Another process is at work in '{self.path}'; wait for it, or choose another directory."
+            ) from None
         try:
             before = read_manifest(self.path)
             self.manifest = {

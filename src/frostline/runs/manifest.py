@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 PACKAGES = (
-    "frostline torch lightning transformers tokenizers datasets safetensors hydra-core omegaconf torchmetrics scikit-learn "
-    "scipy numpy pandas pyarrow wandb"
-).split()
+    *("frostline", "torch", "lightning", "transformers", "tokenizers", "datasets", "safetensors", "hydra-core", "omegaconf"),
+    *("torchmetrics", "scikit-learn", "scipy", "numpy", "pandas", "pyarrow", "wandb"),
+)
 
 
 def surroundings(device: torch.device) -> dict[str, Any]:
@@ -41,8 +41,9 @@ def code_version() -> dict[str, Any]:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Return, as sentences, what in two runs' manifests may explain different results."""
     keys = (
-        "code python packages device device_type threads precision weights_hash tokenizer_hash data_hashes frozen_depth layer C"
-    ).split()
+        *("code", "python", "packages", "device", "device_type", "threads", "precision", "weights_hash", "tokenizer_hash"),
+        *("data_hashes", "frozen_depth", "layer", "C"),
+    )
     found = []
     for key in keys:
         before, after = old.get(key), new.get(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -10,10 +11,8 @@ import torch
 
 def reset_peak_memory() -> None:
     """Start counting anew (Linux resets the process's high-water mark; elsewhere it stays the process's own)."""
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        pass
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 

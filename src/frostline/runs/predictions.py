@@ -19,9 +19,9 @@ def prediction_table(
         logits: ``[sentences, classes]``, in the same order.
         class_names: in the order of the logits.
     """
-    columns: dict[str, object] = {"split": split, "index": np.arange(len(sentences)), "text": list(sentences["text"])}
+    columns: dict[str, object] = {"split": split, "index": np.arange(len(sentences)), "text": sentences["text"][:]}
     if "text_pair" in sentences.column_names:
-        columns["text_pair"] = list(sentences["text_pair"])
-    columns |= {"label": np.asarray(sentences["label"]), "prediction": logits.argmax(axis=1)}
+        columns["text_pair"] = sentences["text_pair"][:]
+    columns |= {"label": np.asarray(sentences["label"][:]), "prediction": logits.argmax(axis=1)}
     columns |= {f"logit_{name}": logits[:, i] for i, name in enumerate(class_names)}
     return pd.DataFrame(columns)

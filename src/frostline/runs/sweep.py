@@ -149,7 +149,7 @@ def _overrides(run_dir: Path) -> dict[str, str]:
 def _fixed_columns(number: int, folder: Path, config: DictConfig) -> dict[str, Any]:
     manifest = read_json(folder / "manifest.json")
     optimizer = value_of(config, "optimizer.name")
-    depth, chosen_c = manifest.get("frozen_depth"), manifest.get("C", manifest.get("optimizer_C"))
+    depth, chosen_c = manifest.get("frozen_depth"), manifest.get("C")
     return {
         "job": number,
         "status": manifest.get("status", "missing"),

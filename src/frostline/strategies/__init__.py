@@ -20,6 +20,8 @@ from frostline.strategies.full import FullClassifier
 from frostline.strategies.partial import PartialClassifier
 from frostline.strategies.probe import C_GRID, choose_probe, standardisation
 
+__all__ = ["Classifier", "FrozenClassifier", "FullClassifier", "PartialClassifier", "build_classifier", "build_probe"]
+
 
 def build_classifier(
     config: Config, pretrained: Pretrained, classes: int, layer: int | None = None, C: float | None = None

@@ -65,7 +65,8 @@ class Classifier(LightningModule):
         """Return the mean cross-entropy over the whole batch (all devices), from this device's ``logits`` [part, classes]."""
         total = F.cross_entropy(logits.float(), batch["labels"], reduction="sum")
         # DDP averages gradients over devices; the devices' parts of a batch need not be equally long.
-        return total * (self.trainer.world_size / batch["total"])
+        mean: Tensor = total * (self.trainer.world_size / batch["total"])
+        return mean
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Return a batch's loss.
@@ -122,7 +123,7 @@ class Classifier(LightningModule):
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return everything that training determined, by name: the head, and the encoder's weights by pretrained name."""
-        state = {f"head.{name}": p for name, p in self.head.named_parameters()}
+        state: dict[str, Tensor] = {f"head.{name}": p for name, p in self.head.named_parameters()}
         return state | {f"encoder.{name}": p for name, p, _ in self.trained_below()}
 
     def load_trained_state(self, state: dict[str, Tensor]) -> None:

@@ -74,16 +74,21 @@ def logistic_regression(
         start = (features.new_zeros(classes, features.shape[1]), features.new_zeros(classes))
     weight, bias = (t.clone().requires_grad_() for t in start)
     optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=MAX_ITERATIONS, max_eval=100 * MAX_ITERATIONS, tolerance_grad=tolerance, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        [weight, bias],
+        max_iter=MAX_ITERATIONS,
+        max_eval=100 * MAX_ITERATIONS,
+        tolerance_grad=tolerance,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
     )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = F.cross_entropy(F.linear(features, weight, bias), labels) + penalty(weight, C, len(labels))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()
 
 
@@ -110,7 +115,7 @@ def choose_probe(
         widen: while a layer's best lies on the edge of its grid, the grid grows tenfold, three times at most.
     """
     best = [
-        _choose_C(layer, *_scaled(train[i], validation[i], standardize), train_labels, validation_labels, C_grid, widen)
+        _choose_strength(layer, *_scaled(train[i], validation[i], standardize), train_labels, validation_labels, C_grid, widen)
         for i, layer in enumerate(layers)
     ]
     return max(best, key=lambda choice: choice.rank)
@@ -123,7 +128,7 @@ def _scaled(train: Tensor, validation: Tensor, standardize: bool) -> tuple[Tenso
     return (train.double() - mean) / scale, (validation.double() - mean) / scale
 
 
-def _choose_C(
+def _choose_strength(
     layer: int,
     train: Tensor,
     validation: Tensor,
@@ -145,9 +150,9 @@ def _choose_C(
             accuracy = (logits.argmax(dim=1) == validation_labels).double().mean().item()
             tried[C] = Choice(layer, C, accuracy, F.cross_entropy(logits, validation_labels).item())
         best = max(tried.values(), key=lambda choice: choice.rank)
-        if best.C == grid[0]:
+        if grid[0] == best.C:
             grid = [grid[0] / 10, *grid]
-        elif best.C == grid[-1]:
+        elif grid[-1] == best.C:
             grid = [*grid, grid[-1] * 10]
         else:
             break
