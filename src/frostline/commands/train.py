@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -13,11 +12,9 @@ from typing import Any
 import lightning
 import pandas as pd
 import torch
-from lightning import Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 
-from frostline.config import AdamW, Config, Lbfgs, Sgd
+from frostline.config import Config
 from frostline.data.module import SentenceModule
 from frostline.data.sentences import load_data
 from frostline.encoder.load import load_encoder
@@ -33,6 +30,7 @@ from frostline.runs.wandb import finish_wandb, run_tags, start_wandb
 from frostline.strategies import Classifier, FrozenClassifier, PartialClassifier, build_classifier, build_probe
 from frostline.strategies.checkpoint import save_checkpoint
 from frostline.strategies.predict import predict
+from frostline.strategies.trainer import KeepBest, Resume, build_trainer
 
 log = logging.getLogger(__name__)
 
@@ -104,12 +102,14 @@ def _train(config: Config, run: RunDirectory, group: str | None) -> dict[str, fl
         truncated=datamodule.truncated,
         wandb_id=run.manifest.get("wandb_id") or f"{run.path.name}-{time.time_ns():x}",
     )
-    log.info("%s", describe(config, run.manifest, trained, total))
+    if run.is_main:
+        log.info("%s", describe(config, run.manifest, trained, total))
 
     loggers: list[Logger] = [CurvesLogger(run.path / "curves.csv")]
     if config.logger.name == "wandb" and run.is_main:
         loggers.append(start_wandb(config, run.path, depth, pretrained.blocks, run.manifest["wandb_id"], group))
-    trainer, best = build_trainer(config, run, loggers, clock)
+    best = KeepBest(module, config)
+    trainer = build_trainer(config, run.path, loggers, [best, clock])
 
     resume_from = config.ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.is_file() else None)
     if resume_from and not Path(resume_from).is_file():
@@ -118,8 +118,9 @@ def _train(config: Config, run: RunDirectory, group: str | None) -> dict[str, fl
     if not run.is_main:
         return {}
 
-    if best is not None:
-        module.load_state_dict(torch.load(best.best_model_path, weights_only=True)["state_dict"], strict=False)
+    if config.trainer.strategy == "fsdp":  # its module holds shards only; the best state was gathered
+        module = build_classifier(config, load_encoder(config.model, cache_dir), classes)
+    module.load_state_dict(best.state, strict=False)
     pointer = {
         "model": pretrained.model.name_or_path or config.model.source,
         "weights_hash": pretrained.weights_hash,
@@ -151,87 +152,6 @@ def _train(config: Config, run: RunDirectory, group: str | None) -> dict[str, fl
     write_json(run.path / "metrics.json", metrics)
     module.to(cpu)
     return metrics
-
-
-def build_trainer(
-    config: Config, run: RunDirectory, loggers: list[Logger], resume: Resume
-) -> tuple[Trainer, ModelCheckpoint | None]:
-    """Return Lightning's Trainer and the callback that keeps the best epoch by validation.
-
-    L-BFGS has no best epoch: its last weights are the solution.
-    """
-    folder = run.last_checkpoint.parent
-    best = None
-    if not isinstance(config.optimizer, Lbfgs):
-        monitor, mode = config.callbacks.monitor, config.callbacks.mode
-        best = ModelCheckpoint(
-            folder, filename="best", monitor=monitor, mode=mode, save_weights_only=True, enable_version_counter=False
-        )
-    # The checkpoint to resume from is written after the best one, so that it knows what the best was.
-    last = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
-    callbacks: list[Callback] = [resume, *([best] if best else []), last]
-    if config.callbacks.early_stopping_patience is not None:
-        patience = config.callbacks.early_stopping_patience
-        callbacks.append(EarlyStopping(config.callbacks.monitor, mode=config.callbacks.mode, patience=patience))
-    show_progress = config.trainer.progress_bar and sys.stderr.isatty()
-    if show_progress:
-        callbacks.append(TQDMProgressBar(leave=False))
-    trainer = Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
-        num_nodes=config.trainer.num_nodes,
-        strategy=config.trainer.strategy,
-        precision=config.trainer.precision,  # type: ignore[arg-type]
-        max_epochs=config.trainer.max_epochs,
-        accumulate_grad_batches=config.trainer.accumulate_grad_batches,
-        gradient_clip_val=config.optimizer.gradient_clip if isinstance(config.optimizer, AdamW | Sgd) else None,
-        deterministic=config.trainer.deterministic,
-        logger=loggers,
-        callbacks=callbacks,
-        log_every_n_steps=1,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # the batches are shared out by the DataModule itself
-        enable_progress_bar=show_progress,
-        enable_model_summary=False,
-        default_root_dir=str(run.path),
-    )
-    return trainer, best
-
-
-class Resume(Callback):
-    """What Lightning does not restore of a killed run: the curves up to its last checkpoint, and the time it took.
-
-    Attributes:
-        seconds: counted so far, over all the processes that the run was resumed in.
-    """
-
-    def __init__(self) -> None:
-        self.seconds, self._since = 0.0, time.monotonic()
-
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Drop from the curves what was logged after the checkpoint that training starts from."""
-        self._since = time.monotonic()
-        for logger in trainer.loggers:
-            if isinstance(logger, CurvesLogger):
-                logger.rewind(trainer.global_step)
-
-    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Stop the clock."""
-        self.count()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        self.count()
-        return {"seconds": self.seconds}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the time from a checkpoint."""
-        self.seconds = state_dict["seconds"]
-
-    def count(self) -> None:
-        """Add the time since the clock was started or last read."""
-        now = time.monotonic()
-        self.seconds, self._since = self.seconds + now - self._since, now
 
 
 def frozen_part(module: Classifier) -> tuple[int, int | None, float | None]:

@@ -24,6 +24,12 @@ class BatchRows(NamedTuple):
     total: float
 
 
+def part_of(batch: list[int], rank: int, devices: int) -> BatchRows:
+    """Return one device's part of a batch; a batch smaller than the number of devices leaves some with a filler."""
+    rows = batch[rank::devices]
+    return BatchRows(rows, len(batch)) if rows else BatchRows(batch[:1], float("inf"))
+
+
 class LengthGroupedBatches(Sampler[BatchRows]):
     """Random batches of sentences of similar length, a function of (seed, epoch) alone.
 
@@ -54,8 +60,7 @@ class LengthGroupedBatches(Sampler[BatchRows]):
     def __iter__(self) -> Iterator[BatchRows]:
         """Yield this device's part of every batch of the epoch."""
         for batch in self.batches():
-            rows = batch[self.rank :: self.devices]
-            yield BatchRows(rows, len(batch)) if rows else BatchRows(batch[:1], float("inf"))
+            yield part_of(batch, self.rank, self.devices)
 
     def batches(self) -> list[list[int]]:
         """Return the epoch's batches as row numbers."""
@@ -71,7 +76,7 @@ class LengthGroupedBatches(Sampler[BatchRows]):
 
 
 class SortedBatches(Sampler[BatchRows]):
-    """Batches sorted by length, longest first, for passes without gradient; devices take whole batches in turn.
+    """Batches sorted by length, longest first, for passes without gradient; every device gets its share of every batch.
 
     Args:
         lengths: tokens of each sentence, ``[sentences]``, int.
@@ -83,12 +88,12 @@ class SortedBatches(Sampler[BatchRows]):
     def __init__(self, lengths: NDArray[np.int64], batch_size: int, rank: int = 0, devices: int = 1):
         order = np.argsort(-lengths, kind="stable")
         batches = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)]
-        self.batches = [BatchRows(rows, len(rows)) for rows in batches[rank::devices]]
+        self.parts = [part_of(batch, rank, devices) for batch in batches]
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return len(self.batches)
+        return len(self.parts)
 
     def __iter__(self) -> Iterator[BatchRows]:
         """Yield the batches, longest sentences first."""
-        return iter(self.batches)
+        return iter(self.parts)

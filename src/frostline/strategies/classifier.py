@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,11 @@ class Classifier(LightningModule):
         logits: Tensor = self.head(self.represent(batch))
         return logits
 
+    @property
+    def is_distributed(self) -> bool:
+        """Whether several devices share the run."""
+        return self.trainer.world_size > 1
+
     def training_loss(self, logits: Tensor, batch: dict[str, Any]) -> Tensor:
         """Return the mean cross-entropy over the whole batch (all devices), from this device's ``logits`` [part, classes]."""
         total = F.cross_entropy(logits.float(), batch["labels"], reduction="sum")
@@ -80,7 +86,7 @@ class Classifier(LightningModule):
                 f"The training loss became {loss.item()} in epoch {self.current_epoch + 1}, step {self.global_step}: "
                 "the run diverged; lower optimizer.lr."
             )
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["labels"]))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["labels"]), sync_dist=self.is_distributed)
         if not isinstance(self.optimizer_config, Lbfgs):
             groups = self.trainer.optimizers[0].param_groups
             self.log("optimizer/lr", max(group["lr"] for group in groups), batch_size=len(batch["labels"]))
@@ -88,13 +94,16 @@ class Classifier(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Gather the metrics over all sentences; nothing is averaged over batches of unequal size."""
+        if math.isinf(batch["total"]):
+            return  # a filler: another device has counted this sentence
         logits = self(batch).float()
         self.validation.update(logits, batch["labels"])
         self.validation_loss.update(F.cross_entropy(logits, batch["labels"]), weight=len(batch["labels"]))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics, once per epoch."""
-        self.log_dict({"val/loss": self.validation_loss.compute(), **self.validation.compute()}, prog_bar=True)
+        metrics = {"val/loss": self.validation_loss.compute(), **self.validation.compute()}
+        self.log_dict(metrics, prog_bar=True, sync_dist=self.is_distributed)
         self.validation_loss.reset()
         self.validation.reset()
 

@@ -1,0 +1,128 @@
+"""Lightning's Trainer as Frostline uses it, and the two things that its checkpoints lack."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import Logger
+from torch import Tensor
+
+from frostline.config import AdamW, Config, Lbfgs, Sgd
+from frostline.runs.curves import CurvesLogger
+
+
+def build_trainer(config: Config, run_dir: Path, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
+    """Return the Trainer of a run; after every epoch it writes ``resume/last.ckpt``, the state to resume from.
+
+    Args:
+        config: a valid configuration.
+        run_dir: the run directory.
+        loggers: where curves go.
+        callbacks: further ones; they come first, so that the checkpoint holds their state after the epoch.
+    """
+    callbacks = list(callbacks)
+    if config.callbacks.early_stopping_patience is not None:
+        patience = config.callbacks.early_stopping_patience
+        callbacks.append(EarlyStopping(config.callbacks.monitor, mode=config.callbacks.mode, patience=patience))
+    show_progress = config.trainer.progress_bar and sys.stderr.isatty()
+    if show_progress:
+        callbacks.append(TQDMProgressBar(leave=False))
+    callbacks.append(ModelCheckpoint(run_dir / "resume", filename="last", enable_version_counter=False))
+    return Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        num_nodes=config.trainer.num_nodes,
+        strategy=config.trainer.strategy,
+        precision=config.trainer.precision,  # type: ignore[arg-type]
+        max_epochs=config.trainer.max_epochs,
+        accumulate_grad_batches=config.trainer.accumulate_grad_batches,
+        gradient_clip_val=config.optimizer.gradient_clip if isinstance(config.optimizer, AdamW | Sgd) else None,
+        deterministic=config.trainer.deterministic,
+        logger=loggers,
+        callbacks=callbacks,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the batches are shared out by the DataModule itself
+        enable_progress_bar=show_progress,
+        enable_model_summary=False,
+        default_root_dir=str(run_dir),
+    )
+
+
+class KeepBest(Callback):
+    """Keeps the trained weights of the epoch that is best on validation, and carries them through a resume.
+
+    L-BFGS has no best epoch: its last weights are the solution.
+
+    Args:
+        module: the module before training; only what trains in it is kept.
+        config: says which metric decides.
+
+    Attributes:
+        state: the best epoch's trained tensors, by their name in the module, on the CPU.
+        score: its validation metric.
+    """
+
+    def __init__(self, module: LightningModule, config: Config):
+        self.monitor, self.mode = config.callbacks.monitor, config.callbacks.mode
+        self.keeps_last = isinstance(config.optimizer, Lbfgs)
+        self.names = {name for name, p in module.named_parameters() if p.requires_grad}
+        self.score: float | None = None
+        self.state: dict[str, Tensor] = {}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep this epoch's weights if they are the best so far; of equals, the first."""
+        score = trainer.callback_metrics[self.monitor].item()
+        sign = 1 if self.mode == "max" else -1
+        if self.score is None or self.keeps_last or sign * score > sign * self.score:
+            whole = trainer.strategy.lightning_module_state_dict()  # gathers what is sharded, so every rank must ask
+            self.score, self.state = score, {k: v.detach().cpu().clone() for k, v in whole.items() if k in self.names}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {"score": self.score, "state": self.state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the best epoch so far from a checkpoint."""
+        self.score, self.state = state_dict["score"], state_dict["state"]
+
+
+class Resume(Callback):
+    """What Lightning does not restore of a killed run: the curves up to its last checkpoint, and the time it took.
+
+    Attributes:
+        seconds: counted so far, over all the processes that the run was resumed in.
+    """
+
+    def __init__(self) -> None:
+        self.seconds, self._since = 0.0, time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Drop from the curves what was logged after the checkpoint that training starts from."""
+        self._since = time.monotonic()
+        for logger in trainer.loggers:
+            if isinstance(logger, CurvesLogger):
+                logger.rewind(trainer.global_step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Stop the clock."""
+        self.count()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        self.count()
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the time from a checkpoint."""
+        self.seconds = state_dict["seconds"]
+
+    def count(self) -> None:
+        """Add the time since the clock was started or last read."""
+        now = time.monotonic()
+        self.seconds, self._since = self.seconds + now - self._since, now
