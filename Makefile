@@ -14,4 +14,4 @@ format: setup
 	$(venv)/bin/ruff check --fix .
 	$(venv)/bin/ruff format .
 bench: setup
-	$(venv)/bin/python benchmarks/strategies.py
+	$(venv)/bin/python benchmarks/frozen_depth.py

@@ -27,6 +27,15 @@ SENTENCES = [
 LAYERS = [6, 0, 3]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny tensors: threads only wait for one another, for seconds where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def minilm(cache_dir: Path) -> Pretrained:
     return load_encoder(PackagedModel("packaged", "mean", "minilm"), cache_dir)

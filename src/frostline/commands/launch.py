@@ -29,7 +29,7 @@ ASKS_HYDRA_ONLY = ("help", "hydra_help", "cfg", "info", "shell_completion")
 def launch(
     command: str,
     argv: Sequence[str],
-    task: Callable[[DictConfig], Any],
+    task: Callable[[DictConfig], int],
     before: Callable[[DictConfig], list[str]] | None = None,
 ) -> int:
     """Run one command under Hydra.
@@ -37,21 +37,22 @@ def launch(
     Args:
         command: its name, which is that of its file in ``conf/``.
         argv: Hydra's overrides and options.
-        task: gets the composed configuration.
+        task: gets the composed configuration and returns the exit status.
         before: called with the composed configuration (``hydra`` node included) of a single run before Hydra makes any
             directory; returns further overrides.
 
     Returns:
-        The exit status: what ``task`` returned if that is a number, else 0; 1 after an error, told in one sentence.
+        The exit status: what ``task`` returned; 1 after an error, told in one sentence.
     """
     status: list[int] = []
     whole_argv = [sys.argv[0], command, *argv]
 
-    def run(config: DictConfig) -> Any:
+    def run(config: DictConfig) -> None:
         sys.argv = whole_argv  # what a distributed run's child processes are started with
-        result = task(config)
-        status.append(result if isinstance(result, int) else 0)
-        return result
+        try:
+            status.append(task(config))
+        except Exception as error:  # told here, because Hydra would add words of its own
+            status.append(tell(error, command, argv))
 
     try:
         arguments = get_args_parser().parse_args(list(argv))

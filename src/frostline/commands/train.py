@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
+import shutil
 import time
 import warnings
 from pathlib import Path
@@ -55,8 +57,10 @@ def train(config: Config, run_dir: Path, group: str | None = None) -> dict[str, 
             metrics = _train(config, run, group)
             finish_wandb(metrics, exit_code=0)
         return metrics
-    except OSError as error:
-        raise _full_disk(error, config) from error
+    except Exception as error:
+        if sentence := full_disk(error, [run_dir, Path(config.paths.cache_dir)]):
+            raise sentence from error
+        raise
     finally:
         finish_wandb({}, exit_code=1)  # only if an exception left it open
         gc.collect()
@@ -179,16 +183,23 @@ def quieten() -> None:
     """Keep Lightning's hints, which do not apply here, off the terminal."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*in eval mode.*", ".*Checkpoint directory .* exists.*", ".*LeafSpec.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*in eval mode.*",
+        ".*Checkpoint directory .* exists.*",
+        ".*LeafSpec.*",
+        ".*dirpath has changed.*",
+    ):
         warnings.filterwarnings("ignore", message=message)
 
 
-def _full_disk(error: OSError, config: Config) -> Exception:
-    import errno
-
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return error
+def full_disk(error: Exception, folders: list[Path]) -> FrostlineError | None:
+    """Return the sentence for an error that a full disk has caused; libraries hide that behind errors of their own."""
+    known = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = [f for f in folders if f.exists() and shutil.disk_usage(f).free < 1_000_000]
+    if not (known or full) or isinstance(error, FrostlineError):
+        return None
     return FrostlineError(
-        f"No space left on the disk while writing '{error.filename or config.paths.output_dir}': free some, or move the output "
-        "with paths.output_dir=… and the cache with paths.cache_dir=…."
+        f"No space left on the disk of '{(full or folders)[0]}': free some, or move the output with paths.output_dir=… (or "
+        "hydra.run.dir=…) and the cache with paths.cache_dir=…."
     )

@@ -39,8 +39,15 @@ def parameter_groups(
     return list(groups.values())
 
 
-def build_optimizer(config: OptimizerConfig, trained: list[tuple[nn.Parameter, int]]) -> Optimizer:
-    """Return the configured optimizer over ``trained`` (see :func:`parameter_groups`) and nothing else."""
+def build_optimizer(config: OptimizerConfig, trained: list[tuple[nn.Parameter, int]], fused: bool = True) -> Optimizer:
+    """Return the configured optimizer over ``trained`` and nothing else.
+
+    Args:
+        config: which optimizer.
+        trained: as in :func:`parameter_groups`.
+        fused: update all tensors in one kernel (a fifth of a full fine-tuning step on a CPU); for AdamW. Lightning cannot clip
+            gradients that a fused optimizer scales itself, so not with 16-mixed precision.
+    """
     if isinstance(config, Lbfgs):
         return torch.optim.LBFGS(
             [parameter for parameter, _ in trained],
@@ -54,7 +61,7 @@ def build_optimizer(config: OptimizerConfig, trained: list[tuple[nn.Parameter, i
     groups = parameter_groups(trained, config.lr, config.weight_decay, config.layer_decay)
     if isinstance(config, AdamW):
         beta1, beta2 = config.betas
-        return torch.optim.AdamW(groups, betas=(beta1, beta2), eps=config.eps)
+        return torch.optim.AdamW(groups, betas=(beta1, beta2), eps=config.eps, fused=fused)
     return torch.optim.SGD(groups, momentum=config.momentum)
 
 
