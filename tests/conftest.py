@@ -33,9 +33,7 @@ Frostline = Callable[..., Result]
 
 
 @pytest.fixture
-def frostline(
-    tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Frostline:
+def frostline(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Frostline:
     """``frostline("train", "seed=1", env={…})`` runs one command in an empty directory, with the tests' cache."""
     from frostline.__main__ import main
 
@@ -68,7 +66,10 @@ def frostline(
 @pytest.fixture
 def reviews_csv(tmp_path: Path) -> Path:
     """120 different sentences of 2 to 21 words, half of them ``good``, half ``bad``, with words of their own."""
-    words = {"good": "bright lovely warm tender witty splendid".split(), "bad": "dull clumsy hollow grim tedious vapid".split()}
+    words = {
+        "good": ["bright", "lovely", "warm", "tender", "witty", "splendid"],
+        "bad": ["dull", "clumsy", "hollow", "grim", "tedious", "vapid"],
+    }
     draw = random.Random(0)
     path = tmp_path / "reviews.csv"
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -1,15 +1,15 @@
-"""The schema: what a valid configuration is.
+"""What a valid configuration is.
 
 Hydra composes ``conf/`` into an untyped tree. :func:`validate` turns that tree, or a snapshot read back from a run
-directory, into the dataclasses below, or raises one sentence that names the key and the nearest valid one. The meaning of
-every key stands beside it in ``conf/``.
+directory, into the dataclasses of :mod:`frostline.schema`, or raises one sentence that names the key and the nearest valid
+one. The meaning of every key stands beside it in ``conf/``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,284 +17,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from frostline.errors import FrostlineError, choices, nearest
+from frostline.schema import (
+    SCHEMAS,
+    AdamW,
+    Config,
+    Constant,
+    FilesData,
+    FrozenStrategy,
+    HubData,
+    HubModel,
+    Lbfgs,
+    PathsConfig,
+    Sgd,
+    Warmup,
+)
 
-# --- data ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class DataConfig:
-    """Keys that every data source has."""
-
-    source: str
-    batch_size: Any  # int, or "full" for the whole training split in one batch
-    max_length: int
-    train_size: Any  # None (all), a count (int >= 2) or a share (0 < float < 1)
-    validation_share: float
-    test_share: float
-    split_seed: int
-    drop_empty: bool
-
-    @property
-    def label(self) -> str:
-        """The name by which tables and W&B call this data set."""
-        raise NotImplementedError
-
-
-@dataclass
-class PackagedData(DataConfig):
-    """Sentences with mean human ratings from a hash-pinned archive of the Python package index."""
-
-    name: str
-    min_abs_rating: float
-
-    @property
-    def label(self) -> str:
-        """The name by which tables and W&B call this data set."""
-        return self.name
-
-
-@dataclass
-class HubData(DataConfig):
-    """A data set of the Hugging Face hub, or a local folder in the hub's layout."""
-
-    path: str
-    name: str | None
-    revision: str | None
-    train_split: str
-    validation_split: str | None
-    test_split: str | None
-    text_column: str
-    text_pair_column: str | None
-    label_column: str
-
-    @property
-    def label(self) -> str:
-        """The name by which tables and W&B call this data set."""
-        return f"{Path(self.path).name}/{self.name}" if self.name else Path(self.path).name
-
-
-@dataclass
-class FilesData(DataConfig):
-    """The user's own CSV, TSV, JSON Lines or Parquet files."""
-
-    train: str
-    validation: str | None
-    test: str | None
-    text_column: str
-    text_pair_column: str | None
-    label_column: str
-    group_column: str | None
-
-    @property
-    def label(self) -> str:
-        """The name by which tables and W&B call this data set."""
-        return Path(self.train).stem
-
-
-# --- model -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class ModelConfig:
-    """Keys that every encoder has."""
-
-    source: str
-    pooling: str
-
-
-@dataclass
-class PackagedModel(ModelConfig):
-    """Pretrained weights from a hash-pinned archive of the Python package index."""
-
-    name: str
-
-
-@dataclass
-class HubModel(ModelConfig):
-    """Pretrained weights of the Hugging Face hub, or a local folder."""
-
-    name: str
-    revision: str | None
-
-
-@dataclass
-class RandomModel(ModelConfig):
-    """A small encoder with random weights, for tests of the plumbing."""
-
-    name: str
-    family: str
-    blocks: int
-    width: int
-    heads: int
-    weights_seed: int
-
-
-# --- strategy, optimizer, scheduler ------------------------------------------------------------------------------------
-
-
-@dataclass
-class StrategyConfig:
-    """Keys that every strategy has."""
-
-    name: str
-    default_lr: float
-    default_epochs: int
-
-
-@dataclass
-class FrozenStrategy(StrategyConfig):
-    """Feature extraction: a linear probe on one layer."""
-
-    layer: Any  # 0..L, "last" or "best"
-    standardize: bool
-
-
-@dataclass
-class PartialStrategy(StrategyConfig):
-    """Partial fine-tuning above a frozen depth."""
-
-    frozen_depth: int
-
-
-@dataclass
-class FullStrategy(StrategyConfig):
-    """Full fine-tuning."""
-
-
-@dataclass
-class OptimizerConfig:
-    """Keys that every optimizer has."""
-
-    name: str
-    default_batch_size: Any
-
-
-@dataclass
-class AdamW(OptimizerConfig):
-    """Adam with decoupled weight decay."""
-
-    lr: float
-    weight_decay: float
-    betas: list[float]
-    eps: float
-    layer_decay: float
-    gradient_clip: float | None
-
-
-@dataclass
-class Sgd(OptimizerConfig):
-    """Stochastic gradient descent with momentum."""
-
-    lr: float
-    momentum: float
-    weight_decay: float
-    layer_decay: float
-    gradient_clip: float | None
-
-
-@dataclass
-class Lbfgs(OptimizerConfig):
-    """Full-batch L-BFGS: the exact probe."""
-
-    C: float | None
-    C_grid: list[float]
-    tolerance: float
-
-
-@dataclass
-class SchedulerConfig:
-    """Keys that every schedule has."""
-
-    name: str
-
-
-@dataclass
-class Constant(SchedulerConfig):
-    """The same rate throughout."""
-
-
-@dataclass
-class Warmup(SchedulerConfig):
-    """A linear warm-up, then a linear or cosine decay to 0."""
-
-    warmup_share: float
-
-
-# --- the rest ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class TrainerConfig:
-    """What Lightning's Trainer is given."""
-
-    accelerator: str
-    devices: Any
-    num_nodes: int
-    strategy: str
-    precision: str
-    max_epochs: int
-    accumulate_grad_batches: int
-    deterministic: bool
-    progress_bar: bool
-
-
-@dataclass
-class CallbacksConfig:
-    """The best checkpoint and early stopping."""
-
-    monitor: str
-    mode: str
-    early_stopping_patience: int | None
-
-
-@dataclass
-class LoggerConfig:
-    """Where curves go besides curves.csv."""
-
-    name: str
-    project: str = "frostline"
-    entity: str | None = None
-    group: str | None = None
-
-
-@dataclass
-class PathsConfig:
-    """Where runs and caches are written."""
-
-    output_dir: str
-    cache_dir: str
-
-
-@dataclass
-class Config:
-    """A whole, valid configuration of ``frostline train``."""
-
-    seed: int
-    test: bool
-    ckpt_path: str | None
-    data: DataConfig
-    model: ModelConfig
-    strategy: StrategyConfig
-    optimizer: OptimizerConfig
-    scheduler: SchedulerConfig
-    trainer: TrainerConfig
-    callbacks: CallbacksConfig
-    logger: LoggerConfig
-    paths: PathsConfig
-
-
-# Which dataclass a group's node must match, by the value of its discriminating key.
-SCHEMAS: dict[str, tuple[str, dict[str, type]]] = {
-    "data": ("source", {"packaged": PackagedData, "hub": HubData, "files": FilesData}),
-    "model": ("source", {"packaged": PackagedModel, "hub": HubModel, "random": RandomModel}),
-    "strategy": ("name", {"frozen": FrozenStrategy, "partial": PartialStrategy, "full": FullStrategy}),
-    "optimizer": ("name", {"adamw": AdamW, "sgd": Sgd, "lbfgs": Lbfgs}),
-    "scheduler": ("name", {"linear_warmup": Warmup, "cosine": Warmup, "constant": Constant}),
-    "trainer": ("", {"": TrainerConfig}),
-    "callbacks": ("", {"": CallbacksConfig}),
-    "logger": ("name", {"wandb": LoggerConfig, "csv": LoggerConfig}),
-    "paths": ("", {"": PathsConfig}),
-}
 POOLINGS = ("cls", "mean", "max", "last")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 MONITORED = {"val/accuracy": "max", "val/macro_f1": "max", "val/loss": "min"}

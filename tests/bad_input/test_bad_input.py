@@ -316,9 +316,7 @@ def test_test_sentences_seen_in_training_are_warned_of_and_counted(
     assert manifest_of(tmp_path / "run")["notes"]["train_test_duplicates"] == 3
 
 
-def test_a_length_that_the_encoder_has_no_positions_for_is_told(
-    frostline: Frostline, tmp_path: Path, reviews_csv: Path
-) -> None:
+def test_a_length_that_the_encoder_has_no_positions_for_is_told(frostline: Frostline, tmp_path: Path, reviews_csv: Path) -> None:
     with reviews_csv.open("a") as file:
         file.writelines(f"{'long ' * 200}{i},{label}\n" for i in range(10) for label in ("good", "bad"))
     result = frostline("train", *TINY, *FULL, f"data.train={reviews_csv}", "data.max_length=1000")
@@ -506,9 +504,7 @@ def test_a_damaged_manifest_is_told(frostline: Frostline, run_dir: Path, again: 
     assert content(run_dir) == before
 
 
-def test_a_damaged_manifest_of_an_old_run_does_not_stop_a_new_one(
-    frostline: Frostline, tmp_path: Path, again: list[str]
-) -> None:
+def test_a_damaged_manifest_of_an_old_run_does_not_stop_a_new_one(frostline: Frostline, tmp_path: Path, again: list[str]) -> None:
     old = tmp_path / "outputs" / "runs" / "2020-01-01" / "00-00-00"
     old.mkdir(parents=True)
     (old / "manifest.json").write_text("{")
@@ -627,7 +623,10 @@ SWEEPS: dict[str, tuple[list[str], list[str]]] = {
     "value": (["strategy=full", "optimizer.lr=1e-4,oops"], ["'optimizer.lr'", "wrong type", "Job 1", "No job was started"]),
     "contradiction": (["strategy=frozen,full", "optimizer=lbfgs"], ["strategy=full", "Job 1", "No job was started"]),
     "pooling": (["model.family=bert,gpt2", "model.pooling=cls"], ["model.pooling=cls", "Job 1", "No job was started"]),
-    "key": (["strategy=partial", "strategy.frozen_dept=0,1"], ["'strategy.frozen_dept'", "did you mean 'strategy.frozen_depth'?"]),
+    "key": (
+        ["strategy=partial", "strategy.frozen_dept=0,1"],
+        ["'strategy.frozen_dept'", "did you mean 'strategy.frozen_depth'?"],
+    ),
     "choice": (["strategy=partial,ful"], ["'ful'", "did you mean 'full'?"]),
     "data file": (["data.train=missing.csv,reviews.csv"], ["missing.csv", "Job 0", "No job was started"]),
 }

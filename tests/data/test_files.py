@@ -9,9 +9,9 @@ from typing import Any
 import datasets
 import pytest
 
-from frostline.config import FilesData
 from frostline.data.files import read_files
 from frostline.errors import FrostlineError
+from frostline.schema import FilesData
 
 ROWS = [("good, really", "pos"), ("NA", "neg"), ("null", "neg"), ("naïve\u2028line\nbreak “😀”", "pos"), ("", "neg")]
 

@@ -10,9 +10,9 @@ from typing import Any
 import datasets
 import pytest
 
-from frostline.config import HubData
 from frostline.data.hub import read_hub
 from frostline.errors import FrostlineError
+from frostline.schema import HubData
 
 CLASSES = datasets.ClassLabel(names=["neg", "pos"])
 

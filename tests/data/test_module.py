@@ -10,10 +10,10 @@ import datasets
 import pytest
 import torch
 
-from frostline.config import RandomModel
 from frostline.data.module import SCORING_BATCH, SentenceModule
 from frostline.data.sentences import LabelledData
 from frostline.encoder.load import Pretrained, load_encoder
+from frostline.schema import RandomModel
 
 SIZES = {"train": 150, "validation": 70, "test": 3}
 

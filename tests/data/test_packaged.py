@@ -7,9 +7,9 @@ from statistics import mean
 
 import pytest
 
-from frostline.config import PackagedData
 from frostline.data.packaged import SOURCES, read_packaged
 from frostline.errors import FrostlineError
+from frostline.schema import PackagedData
 
 SENTENCES = {"movie_reviews": 10_605, "amazon_reviews": 3_708, "news_editorials": 5_190, "tweets": 4_200}
 DISAGREE = {"tweets": 199}  # published means that are not the mean of the published judgements

@@ -11,9 +11,9 @@ from typing import Any
 import datasets
 import pytest
 
-from frostline.config import FilesData, HubData, PackagedData
 from frostline.data.sentences import LabelledData, load_data, sort_labels
 from frostline.errors import FrostlineError
+from frostline.schema import FilesData, HubData, PackagedData
 
 Rows = Sequence[tuple[str | None, Any]]
 MANY = [(f"sentence {i}", "pos" if i % 3 else "neg") for i in range(300)]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from frostline.config import PackagedModel, RandomModel
 from frostline.data.tokens import Tokens, tokenise
 from frostline.encoder.load import Pretrained, load_encoder
+from frostline.schema import PackagedModel, RandomModel
 
 TEXTS = ["short", "", "a much longer sentence, with punctuation!", "x" * 60, "two words", "Ünïcödé 😀 text"]
 PAIRS = ["and its pair", "b", "!", "another one", "y" * 70, "z"]

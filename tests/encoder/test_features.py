@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from frostline.config import PackagedModel
 from frostline.encoder.features import autocast, pooled_features
 from frostline.encoder.load import Pretrained, load_encoder
 from frostline.encoder.pool import pool
+from frostline.schema import PackagedModel
 
 SENTENCES = [
     "Great!",

@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from frostline.config import HubModel, PackagedModel, RandomModel
 from frostline.encoder.families import FAMILIES
 from frostline.encoder.load import Pretrained, load_encoder, number_of_blocks, weights_hash
 from frostline.errors import FrostlineError
+from frostline.schema import HubModel, PackagedModel, RandomModel
 
 
 @pytest.fixture(scope="module", autouse=True)

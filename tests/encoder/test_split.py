@@ -21,11 +21,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from frostline.config import PackagedModel, RandomModel
 from frostline.encoder.families import FAMILIES, check_depth, family_of
 from frostline.encoder.load import Pretrained, load_encoder
 from frostline.encoder.split import SplitEncoder, all_states
 from frostline.errors import FrostlineError
+from frostline.schema import PackagedModel, RandomModel
 
 BLOCKS, WIDTH, VOCABULARY = 3, 16, 73
 Batch = dict[str, Tensor]

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from frostline.config import AdamW, Constant, Lbfgs, RandomModel, Sgd, Warmup
 from frostline.encoder.load import load_encoder
 from frostline.encoder.split import SplitEncoder
 from frostline.optim import LBFGS_STEPS, build_optimizer, build_schedule, parameter_groups
+from frostline.schema import AdamW, Constant, Lbfgs, RandomModel, Sgd, Warmup
 from frostline.strategies import FullClassifier, PartialClassifier
 from frostline.strategies.classifier import Classifier
 

@@ -16,7 +16,10 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from frostline.config import (
+from frostline.config import identity, validate
+from frostline.errors import DivergedError, FrostlineError
+from frostline.runs.directory import RunDirectory, find_unfinished, read_manifest, refuse_foreign
+from frostline.schema import (
     CallbacksConfig,
     Config,
     Constant,
@@ -27,11 +30,7 @@ from frostline.config import (
     PathsConfig,
     RandomModel,
     TrainerConfig,
-    identity,
-    validate,
 )
-from frostline.errors import DivergedError, FrostlineError
-from frostline.runs.directory import RunDirectory, find_unfinished, read_manifest, refuse_foreign
 
 
 def configuration(seed: int = 0, output: str = "/out") -> Config:

@@ -15,12 +15,12 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from frostline.config import AdamW, Constant, RandomModel, Warmup
 from frostline.data.module import SentenceModule
 from frostline.data.sentences import LabelledData
 from frostline.encoder.load import Pretrained, load_encoder
 from frostline.encoder.split import SplitEncoder
 from frostline.errors import DivergedError, FrostlineError
+from frostline.schema import AdamW, Constant, RandomModel, Warmup
 from frostline.strategies import Classifier, FrozenClassifier, FullClassifier, PartialClassifier
 from frostline.strategies.checkpoint import load_checkpoint, read_pointer, save_checkpoint
 

@@ -20,7 +20,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from frostline.config import (
+from frostline.data.module import SentenceModule
+from frostline.data.sentences import LabelledData
+from frostline.encoder.load import Pretrained, load_encoder
+from frostline.schema import (
     AdamW,
     CallbacksConfig,
     Config,
@@ -33,9 +36,6 @@ from frostline.config import (
     RandomModel,
     TrainerConfig,
 )
-from frostline.data.module import SentenceModule
-from frostline.data.sentences import LabelledData
-from frostline.encoder.load import Pretrained, load_encoder
 from frostline.strategies import FrozenClassifier, build_probe
 from frostline.strategies.probe import C_GRID, MAX_WIDENINGS, choose_probe, logistic_regression, penalty, standardisation
 

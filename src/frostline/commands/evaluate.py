@@ -10,7 +10,7 @@ from datasets import concatenate_datasets
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from frostline.commands.train import quieten
-from frostline.config import Config, DataConfig, PathsConfig, validate
+from frostline.config import validate
 from frostline.data.module import SentenceModule
 from frostline.data.sentences import LabelledData, load_data
 from frostline.encoder.load import load_encoder
@@ -19,6 +19,7 @@ from frostline.measures.scores import score
 from frostline.runs.files import write_json, write_parquet
 from frostline.runs.predictions import prediction_table
 from frostline.runs.snapshot import read_snapshot
+from frostline.schema import Config, DataConfig, PathsConfig
 from frostline.strategies import build_classifier
 from frostline.strategies.checkpoint import load_checkpoint, read_pointer
 from frostline.strategies.predict import predict

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from frostline.config import Config, FrozenStrategy, PartialStrategy, validate
+from frostline.config import validate
 from frostline.errors import FrostlineError
+from frostline.schema import Config, FrozenStrategy, PartialStrategy
 
 
 def check_jobs(jobs: Sequence[tuple[Path, DictConfig]]) -> None:

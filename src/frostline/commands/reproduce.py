@@ -10,11 +10,11 @@ import pandas as pd
 from rich.console import Console
 
 from frostline.commands.train import train
-from frostline.config import PathsConfig
 from frostline.errors import FrostlineError
 from frostline.runs.directory import read_manifest
 from frostline.runs.manifest import differences
 from frostline.runs.snapshot import read_snapshot
+from frostline.schema import PathsConfig
 
 MEASURED = ("fit_seconds", "examples_per_second", "peak_memory_mb")  # of the machine at that time, not of the run
 

@@ -15,8 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from frostline.config import Config
 from frostline.errors import FrostlineError
+from frostline.schema import Config
 from hydra_plugins.frostline_grids import JOBS, STARTED
 
 log = logging.getLogger(__name__)

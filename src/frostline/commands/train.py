@@ -16,7 +16,6 @@ import pandas as pd
 import torch
 from lightning.pytorch.loggers import Logger
 
-from frostline.config import Config
 from frostline.data.module import SentenceModule
 from frostline.data.sentences import load_data
 from frostline.encoder.load import load_encoder
@@ -29,6 +28,7 @@ from frostline.runs.manifest import surroundings
 from frostline.runs.memory import peak_memory_mb, reset_peak_memory
 from frostline.runs.predictions import prediction_table
 from frostline.runs.wandb import finish_wandb, run_tags, start_wandb
+from frostline.schema import Config
 from frostline.strategies import Classifier, FrozenClassifier, PartialClassifier, build_classifier, build_probe
 from frostline.strategies.checkpoint import save_checkpoint
 from frostline.strategies.predict import predict

@@ -14,9 +14,9 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frostline.config import FilesData
 from frostline.data.splits import SPLITS, RawData
 from frostline.errors import FrostlineError, choices, nearest
+from frostline.schema import FilesData
 
 Columns = dict[str, list[Any]]
 GROUP = "group"  # the group column's name in RawData: the user's own could be 'text'

@@ -10,9 +10,9 @@ from typing import Any
 import datasets
 from huggingface_hub import get_session
 
-from frostline.config import HubData
 from frostline.data.splits import RawData
 from frostline.errors import FrostlineError, nearest
+from frostline.schema import HubData
 
 HUB_TIMEOUT = 5.0  # seconds to connect
 

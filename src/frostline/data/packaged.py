@@ -8,10 +8,10 @@ from typing import Any
 
 import datasets
 
-from frostline.config import PackagedData
 from frostline.data.assets import fetch
 from frostline.data.splits import RawData
 from frostline.errors import FrostlineError, choices, nearest
+from frostline.schema import PackagedData
 
 # Name -> (start of the file names, whether several sentences come from one document). Ids of the latter look like 12_3.
 SOURCES = {

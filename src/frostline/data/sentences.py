@@ -11,12 +11,12 @@ from pathlib import Path
 
 import datasets
 
-from frostline.config import DataConfig, FilesData, HubData, PackagedData
 from frostline.data.files import read_files
 from frostline.data.hub import read_hub
 from frostline.data.packaged import read_packaged
 from frostline.data.splits import RawData, split_missing, subsample
 from frostline.errors import FrostlineError
+from frostline.schema import DataConfig, FilesData, HubData, PackagedData
 
 __all__ = ["LabelledData", "RawData", "load_data"]
 

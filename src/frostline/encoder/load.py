@@ -13,10 +13,10 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertTokenizerFast, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from frostline.config import HubModel, ModelConfig, PackagedModel, RandomModel
 from frostline.data.assets import fetch
 from frostline.encoder.families import FAMILIES, family_of
 from frostline.errors import FrostlineError, choices, nearest
+from frostline.schema import HubModel, ModelConfig, PackagedModel, RandomModel
 
 log = logging.getLogger(__name__)
 

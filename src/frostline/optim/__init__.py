@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers.optimization import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from frostline.config import AdamW, Lbfgs, OptimizerConfig, SchedulerConfig, Sgd, Warmup
+from frostline.schema import AdamW, Lbfgs, OptimizerConfig, SchedulerConfig, Sgd, Warmup
 
 LBFGS_STEPS = 20  # iterations per epoch, that is per call of optimizer.step
 

@@ -15,9 +15,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from frostline.config import Config, identity, to_yaml
+from frostline.config import identity, to_yaml
 from frostline.errors import DivergedError, FrostlineError
 from frostline.runs.files import write_json, write_text
+from frostline.schema import Config
 
 MANIFEST, CONFIG, ERROR, LOCK, RESUME = "manifest.json", "config.yaml", "error.txt", ".lock", "resume"
 

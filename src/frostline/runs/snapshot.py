@@ -7,9 +7,10 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from frostline.config import Config, validate
+from frostline.config import validate
 from frostline.errors import FrostlineError
 from frostline.runs.directory import CONFIG
+from frostline.schema import Config
 
 
 def read_snapshot(run_dir: Path) -> Config:

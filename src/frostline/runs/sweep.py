@@ -16,9 +16,10 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from frostline.config import NOT_IDENTITY, SCHEMAS
+from frostline.config import NOT_IDENTITY
 from frostline.errors import FrostlineError
 from frostline.runs.files import write_csv
+from frostline.schema import SCHEMAS
 
 FIXED = [
     *("job", "status", "error", "strategy", "strategy.frozen_depth", "strategy.layer"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 
-from frostline.config import AdamW, Config, LoggerConfig, Sgd
+from frostline.schema import AdamW, Config, LoggerConfig, Sgd
 
 
 def wandb_mode() -> str:

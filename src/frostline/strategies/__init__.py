@@ -8,12 +8,12 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from frostline.config import Config, FrozenStrategy, FullStrategy, Lbfgs, PartialStrategy
 from frostline.data.module import SentenceModule
 from frostline.encoder.families import check_depth, family_of
 from frostline.encoder.features import autocast, pooled_features
 from frostline.encoder.load import Pretrained
 from frostline.encoder.split import SplitEncoder
+from frostline.schema import Config, FrozenStrategy, FullStrategy, Lbfgs, PartialStrategy
 from frostline.strategies.classifier import Classifier
 from frostline.strategies.frozen import FrozenClassifier
 from frostline.strategies.full import FullClassifier

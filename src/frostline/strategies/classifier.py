@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from frostline.config import Lbfgs, OptimizerConfig, SchedulerConfig
 from frostline.errors import DivergedError
 from frostline.optim import build_optimizer, build_schedule
+from frostline.schema import Lbfgs, OptimizerConfig, SchedulerConfig
 
 
 class Classifier(LightningModule):

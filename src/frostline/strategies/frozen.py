@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from frostline.config import Lbfgs, OptimizerConfig, SchedulerConfig
 from frostline.encoder.pool import pool
 from frostline.encoder.split import all_states
+from frostline.schema import Lbfgs, OptimizerConfig, SchedulerConfig
 from frostline.strategies.classifier import Classifier
 from frostline.strategies.probe import penalty
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from frostline.config import OptimizerConfig, SchedulerConfig
 from frostline.encoder.pool import pool
 from frostline.encoder.split import SplitEncoder
+from frostline.schema import OptimizerConfig, SchedulerConfig
 from frostline.strategies.classifier import Classifier
 
 

@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from frostline.config import AdamW, Config, Lbfgs, Sgd
 from frostline.runs.curves import CurvesLogger
+from frostline.schema import AdamW, Config, Lbfgs, Sgd
 
 
 def build_trainer(config: Config, run_dir: Path, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
