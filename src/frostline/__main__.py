@@ -63,7 +63,7 @@ def run_train(overrides: list[str]) -> int:
     from frostline.commands.launch import launch, quoted
 
     def before(composed: DictConfig) -> list[str]:
-        from frostline.commands.preflight import check_depth_exists
+        from frostline.commands.preflight import check_surroundings
         from frostline.config import validate
         from frostline.runs.directory import find_unfinished, refuse_foreign
 
@@ -71,7 +71,7 @@ def run_train(overrides: list[str]) -> int:
         if "LOCAL_RANK" in os.environ:  # a child process of a distributed run: its parent has checked, and gives the directory
             return []
         refuse_foreign(Path(composed.hydra.run.dir), config)
-        check_depth_exists(config)
+        check_surroundings(config)
         if any(word.startswith("hydra.run.dir=") for word in overrides):
             return []
         unfinished = find_unfinished(Path(config.paths.output_dir) / "runs", config)

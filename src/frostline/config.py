@@ -17,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from frostline.errors import FrostlineError, choices, nearest
+from frostline.ranges import MONITORED, check_ranges
 from frostline.schema import (
     SCHEMAS,
-    AdamW,
     Config,
     Constant,
     FilesData,
@@ -28,13 +28,8 @@ from frostline.schema import (
     HubModel,
     Lbfgs,
     PathsConfig,
-    Sgd,
-    Warmup,
+    RandomModel,
 )
-
-POOLINGS = ("cls", "mean", "max", "last")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-MONITORED = {"val/accuracy": "max", "val/macro_f1": "max", "val/loss": "min"}
 
 # What does not change a run's result does not change its identity.
 NOT_IDENTITY = ("paths", "logger", "ckpt_path")
@@ -68,6 +63,7 @@ def validate(tree: DictConfig) -> Config:
         test=_scalar(tree, "test", bool),
         ckpt_path=_scalar(tree, "ckpt_path", str, optional=True),
     )
+    check_ranges(config)
     _check(config)
     _make_paths_absolute(config)
     return config
@@ -107,7 +103,7 @@ def _typed(group: str, tree: DictConfig, schema: tuple[str, dict[str, type]]) ->
         raise FrostlineError(f"'{group}' must be a group of keys, not {tree[group]!r}; choose one with {group}=<choice>.")
     choice = node.get(key) if key else ""
     if choice not in classes:
-        raise FrostlineError(f"{group}.{key} is {choice!r}, but must be {choices(classes)}{nearest(str(choice), classes)}")
+        raise FrostlineError(f"{group}.{key} is {choice!r}, but must be {choices(classes)}{nearest(str(choice), classes) or '.'}")
     cls = classes[choice]
     return _merge(group, cls, node)
 
@@ -148,23 +144,13 @@ def _scalar(tree: DictConfig, key: str, kind: type, optional: bool = False) -> A
 
 
 def _check(config: Config) -> None:
-    """Ranges and contradictions that types cannot say."""
-    data, model, strategy, optimizer = config.data, config.model, config.strategy, config.optimizer
-    _require(
-        model.pooling in POOLINGS, f"model.pooling is '{model.pooling}', but must be {choices(POOLINGS)}", model.pooling, POOLINGS
-    )
-    _require(data.max_length >= 4, f"data.max_length is {data.max_length}, but must be at least 4 tokens.")
-    for key in ("validation_share", "test_share"):
-        _require(0 < getattr(data, key) < 1, f"data.{key} is {getattr(data, key)}, but must lie between 0 and 1.")
-    _require(
-        data.validation_share + data.test_share < 1, "data.validation_share and data.test_share leave no sentence for training."
-    )
-    _check_size("data.train_size", data.train_size)
-    batch = data.batch_size
-    _require(
-        batch == "full" or (isinstance(batch, int) and not isinstance(batch, bool) and batch >= 1),
-        f"data.batch_size is {batch!r}, but must be a whole number of at least 1, or 'full'.",
-    )
+    """Keys that contradict each other."""
+    data, model, strategy, optimizer, trainer = config.data, config.model, config.strategy, config.optimizer, config.trainer
+    left = 1 - data.validation_share - data.test_share
+    _require(left > 0, "data.validation_share and data.test_share leave no sentence for training.")
+    if isinstance(model, RandomModel):
+        fits = model.width % model.heads == 0
+        _require(fits, f"model.width ({model.width}) must be a multiple of model.heads ({model.heads}).")
     if isinstance(optimizer, Lbfgs):
         _require(
             isinstance(strategy, FrozenStrategy),
@@ -172,71 +158,26 @@ def _check(config: Config) -> None:
             "use optimizer=adamw.",
         )
         _require(
-            batch == "full",
-            f"optimizer=lbfgs needs the whole training split in one batch, but data.batch_size is {batch}; "
+            data.batch_size == "full",
+            f"optimizer=lbfgs needs the whole training split in one batch, but data.batch_size is {data.batch_size}; "
             "leave data.batch_size out or use optimizer=adamw.",
-        )
-        _require(optimizer.C is None or optimizer.C > 0, f"optimizer.C is {optimizer.C}, but must be greater than 0.")
-        _require(
-            bool(optimizer.C_grid) and min(optimizer.C_grid) > 0,
-            "optimizer.C_grid must hold at least one value, all greater than 0.",
         )
         _require(
             isinstance(config.scheduler, Constant),
             f"optimizer=lbfgs has no learning rate to schedule; use scheduler=constant, not {config.scheduler.name}.",
         )
-        _require(config.trainer.devices == 1, "optimizer=lbfgs runs on one device; use trainer.devices=1.")
+        _require(trainer.devices == 1, "optimizer=lbfgs runs on one device; use trainer.devices=1.")
         _require(
-            config.trainer.accumulate_grad_batches == 1,
+            trainer.accumulate_grad_batches == 1,
             "optimizer=lbfgs takes the whole split at once; use trainer.accumulate_grad_batches=1.",
         )
-    if isinstance(optimizer, AdamW | Sgd):
-        _require(optimizer.lr > 0, f"optimizer.lr is {optimizer.lr}, but must be greater than 0.")
-        _require(optimizer.weight_decay >= 0, f"optimizer.weight_decay is {optimizer.weight_decay}, but must not be negative.")
-        _require(0 < optimizer.layer_decay <= 1, f"optimizer.layer_decay is {optimizer.layer_decay}, but must lie in (0, 1].")
-        _require(
-            optimizer.gradient_clip is None or optimizer.gradient_clip > 0,
-            "optimizer.gradient_clip must be null or greater than 0.",
-        )
-    if isinstance(optimizer, AdamW):
-        _require(
-            len(optimizer.betas) == 2 and all(0 <= b < 1 for b in optimizer.betas),
-            "optimizer.betas must be two numbers in [0, 1).",
-        )
-    if isinstance(strategy, FrozenStrategy):
-        layer = strategy.layer
-        _require(
-            layer in ("best", "last") or (isinstance(layer, int) and not isinstance(layer, bool)),
-            f"strategy.layer is {layer!r}, but must be a layer number, 'last' or 'best'.",
-        )
-    if isinstance(config.scheduler, Warmup):
-        _require(0 <= config.scheduler.warmup_share < 1, "scheduler.warmup_share must lie in [0, 1).")
-    trainer = config.trainer
-    _require(
-        trainer.precision in PRECISIONS,
-        f"trainer.precision is '{trainer.precision}', but must be {choices(PRECISIONS)}",
-        trainer.precision,
-        PRECISIONS,
-    )
-    _require(trainer.max_epochs >= 1, f"trainer.max_epochs is {trainer.max_epochs}, but must be at least 1.")
-    _require(trainer.accumulate_grad_batches >= 1, "trainer.accumulate_grad_batches must be at least 1.")
-    monitor = config.callbacks.monitor
-    _require(monitor in MONITORED, f"callbacks.monitor is '{monitor}', but must be {choices(MONITORED)}", monitor, MONITORED)
-    _require(config.callbacks.mode == MONITORED[monitor], f"callbacks.mode must be '{MONITORED[monitor]}' for {monitor}.")
-    patience = config.callbacks.early_stopping_patience
-    _require(patience is None or patience >= 1, "callbacks.early_stopping_patience must be null or at least 1 epoch.")
+    monitor, mode = config.callbacks.monitor, config.callbacks.mode
+    _require(mode == MONITORED[monitor], f"callbacks.mode is '{mode}', but must be '{MONITORED[monitor]}' for {monitor}.")
 
 
-def _require(holds: bool, sentence: str, word: str = "", valid: Any = ()) -> None:
+def _require(holds: bool, sentence: str) -> None:
     if not holds:
-        raise FrostlineError(sentence + nearest(word, valid) if word else sentence)
-
-
-def _check_size(key: str, size: Any) -> None:
-    is_count = isinstance(size, int) and not isinstance(size, bool) and size >= 2
-    is_share = isinstance(size, float) and 0 < size < 1
-    if not (size is None or is_count or is_share):
-        raise FrostlineError(f"{key} is {size!r}, but must be null (all), a count of at least 2, or a share between 0 and 1.")
+        raise FrostlineError(sentence)
 
 
 def _make_paths_absolute(config: Config) -> None:

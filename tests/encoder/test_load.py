@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from frostline.encoder.families import FAMILIES
-from frostline.encoder.load import Pretrained, load_encoder, number_of_blocks, weights_hash
+from frostline.encoder.load import Pretrained, load_encoder, outline, weights_hash
 from frostline.errors import FrostlineError
 from frostline.schema import HubModel, PackagedModel, RandomModel
 
@@ -137,7 +137,8 @@ def test_a_loaded_model_is_bare_in_eval_mode_and_pads_on_the_right(family: str) 
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert tokenizer.padding_side == "right"
     assert tokenizer.pad_token is not None
-    assert number_of_blocks(random(family), Path("no-cache")) == (family, 2)
+    known = outline(random(family), Path("no-cache"))
+    assert (known.family, known.blocks) == (FAMILIES[family], 2)
 
 
 def test_a_tokenizer_without_padding_gets_its_end_token_and_pads_on_the_right(folder: Path) -> None:
@@ -161,7 +162,8 @@ def test_half_precision_weights_are_loaded_as_float32(folder: Path) -> None:
 
 def test_blocks_are_counted_without_loading_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    assert number_of_blocks(HubModel("hub", "mean", str(folder), None), Path("no-cache")) == ("bert", 2)
+    known = outline(HubModel("hub", "mean", str(folder), None), Path("no-cache"))
+    assert (known.family, known.blocks) == (FAMILIES["bert"], 2)
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import multiprocessing
 import os
@@ -182,10 +183,30 @@ def test_a_directory_in_which_a_process_is_at_work_is_refused(tmp_path: Path) ->
     assert run.is_finished
 
 
+def test_the_lock_file_is_removed_only_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes a lock just before its file is removed would share the directory with whoever makes the next file."""
+    unlink, was_held = Path.unlink, []
+
+    def watched(self: Path, missing_ok: bool = False) -> None:
+        if self.name == ".lock":
+            with self.open("r+") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    was_held.append(False)
+                except BlockingIOError:
+                    was_held.append(True)
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    with RunDirectory(tmp_path, configuration()).running():
+        pass
+    assert all(was_held)
+
+
 def hold_briefly(path: Path, start: object, overlaps: object) -> None:
     """Take turns in one directory; two inside at once leave a mark."""
     start.wait(30)  # type: ignore[attr-defined]
-    for _ in range(200):
+    for _ in range(100):
         try:
             with RunDirectory(path, configuration()).running():
                 try:

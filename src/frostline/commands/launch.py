@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -55,8 +56,10 @@ def launch(
             status.append(tell(error, command, argv))
 
     try:
-        arguments = get_args_parser().parse_args(list(argv))
-        overrides = list(argv)
+        overrides = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # Hydra wants it before the overrides
+        if nameless := [word for word in argv if word.startswith("=")]:
+            raise FrostlineError(f"'{nameless[0]}' has no key; write key=value, without spaces around the sign.")
+        arguments = get_args_parser().parse_args(overrides)
         if before and not arguments.multirun and not any(getattr(arguments, name) for name in ASKS_HYDRA_ONLY):
             composed = compose_alone(arguments.config_name or command, arguments.overrides, arguments.config_dir)
             if composed is not None:
@@ -93,6 +96,9 @@ def tell(error: Exception, command: str, argv: Sequence[str]) -> int:
         print(f"frostline {command}: {error}", file=sys.stderr)
     elif isinstance(error, HydraException | OmegaConfBaseException):
         print(f"frostline {command}: {hydra_sentence(error, command, argv)}", file=sys.stderr)
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = error.filename or "the output"
+        print(f"frostline {command}: No space left on the disk for '{where}': free some, or choose another.", file=sys.stderr)
     else:
         traceback.print_exception(error)
         print(f"frostline {command}: unexpected error; this is a fault of Frostline's, please report it.", file=sys.stderr)

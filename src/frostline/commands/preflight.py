@@ -1,4 +1,4 @@
-"""What is checked before anything is trained or written: the schema, the directory, the frozen depth."""
+"""What is checked before anything is trained or written: the schema, the directory, the encoder's outline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from frostline.config import validate
 from frostline.errors import FrostlineError
-from frostline.schema import Config, FrozenStrategy, PartialStrategy
+from frostline.schema import Config, FilesData, FrozenStrategy, PartialStrategy
 
 
 def check_jobs(jobs: Sequence[tuple[Path, DictConfig]]) -> None:
@@ -25,31 +25,39 @@ def check_jobs(jobs: Sequence[tuple[Path, DictConfig]]) -> None:
         try:
             config = validate(composed)
             refuse_foreign(run_dir, config)
-            model_and_strategy = f"{config.model} {config.strategy}"
-            if model_and_strategy not in seen:
-                check_depth_exists(config)
-                seen.add(model_and_strategy)
+            checked = f"{config.data} {config.model} {config.strategy} {config.trainer.accelerator}"
+            if checked not in seen:
+                check_surroundings(config)
+                seen.add(checked)
         except FrostlineError as error:
             overrides = " ".join(composed.hydra.overrides.task)
             raise FrostlineError(f"{error} (Job {composed.hydra.job.num}: {overrides}. No job was started.)") from None
 
 
-def check_depth_exists(config: Config) -> None:
-    """Refuse a frozen depth or a probed layer that the encoder does not have, without loading its weights.
+def check_surroundings(config: Config) -> None:
+    """Check what only the encoder's outline, the file system and the machine can tell, before any weights are loaded.
 
     Raises:
-        FrostlineError: naming the legal depths.
+        FrostlineError: a frozen depth, layer, pooling or length that the encoder does not have; a data file that does not
+            exist; no GPU where one is asked for.
     """
-    strategy = config.strategy
-    key = value = None
-    if isinstance(strategy, PartialStrategy):
-        key, value = "strategy.frozen_depth", strategy.frozen_depth
-    elif isinstance(strategy, FrozenStrategy) and isinstance(strategy.layer, int):
-        key, value = "strategy.layer", strategy.layer
-    if key is None or value is None:
-        return
-    from frostline.encoder.families import check_depth, family_of
-    from frostline.encoder.load import number_of_blocks
+    from frostline.data.files import require_file
+    from frostline.encoder.families import check_depth, check_length, check_pooling
+    from frostline.encoder.load import outline
 
-    family, blocks = number_of_blocks(config.model, Path(config.paths.cache_dir))
-    check_depth(value, blocks, family_of(family), key)
+    if isinstance(config.data, FilesData):
+        for file in (config.data.train, config.data.validation, config.data.test):
+            if file is not None:
+                require_file(Path(file))
+    if config.trainer.accelerator == "gpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise FrostlineError("trainer.accelerator is 'gpu', but no GPU was found; use trainer=cpu.")
+    encoder = outline(config.model, Path(config.paths.cache_dir))
+    check_pooling(config.model.pooling, encoder.family)
+    check_length(config.data.max_length, encoder.positions)
+    if isinstance(config.strategy, PartialStrategy):
+        check_depth(config.strategy.frozen_depth, encoder.blocks, encoder.family)
+    if isinstance(config.strategy, FrozenStrategy) and isinstance(config.strategy.layer, int):
+        check_depth(config.strategy.layer, encoder.blocks, encoder.family, key="strategy.layer")

@@ -39,12 +39,14 @@ def reproduce(run_dir: Path, paths: PathsConfig) -> int:
         raise FrostlineError(
             f"'{run_dir}' is not a finished run (status: {before.get('status', 'none')}); there is nothing to compare with."
         )
+    old = results_of(run_dir)
     config.paths = paths
     new_dir = Path(paths.output_dir) / "runs" / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     if not train(config, new_dir):
         return 0  # a child process of a distributed run
 
-    found = compare_metrics(run_dir, new_dir) + compare_predictions(run_dir, new_dir)
+    new = results_of(new_dir)
+    found = compare_metrics(old[0], new[0]) + compare_predictions(old[1], new[1])
     console.print(f"Again:  {new_dir}")
     if not found:
         console.print(f"Reproduced: every metric and every prediction of {run_dir} agrees to the last bit.")
@@ -59,16 +61,31 @@ def reproduce(run_dir: Path, paths: PathsConfig) -> int:
     return 1
 
 
-def compare_metrics(old_dir: Path, new_dir: Path) -> list[str]:
+def results_of(run_dir: Path) -> tuple[dict[str, float], pd.DataFrame]:
+    """Return a run's final metrics and its predictions.
+
+    Raises:
+        FrostlineError: a file that is missing or damaged.
+    """
+    path = run_dir / "metrics.json"
+    try:
+        metrics = json.loads(path.read_text())
+        path = run_dir / "predictions.parquet"
+        return metrics, pd.read_parquet(path)
+    except FileNotFoundError:
+        raise FrostlineError(f"'{path}' is missing; there is nothing to compare with.") from None
+    except (OSError, ValueError):  # Arrow's errors are among these
+        raise FrostlineError(f"'{path}' is damaged; there is nothing to compare with.") from None
+
+
+def compare_metrics(old: dict[str, float], new: dict[str, float]) -> list[str]:
     """Return, as sentences, which final metrics differ; timings and memory are measurements and are left out."""
-    old, new = (json.loads((folder / "metrics.json").read_text()) for folder in (old_dir, new_dir))
     keys = [key for key in dict.fromkeys([*old, *new]) if key not in MEASURED]
     return [f"{key}: {old.get(key)!r} then, {new.get(key)!r} now" for key in keys if old.get(key) != new.get(key)]
 
 
-def compare_predictions(old_dir: Path, new_dir: Path) -> list[str]:
+def compare_predictions(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
     """Return, as sentences, in which columns of ``predictions.parquet`` how many rows differ, and by how much at most."""
-    old, new = (pd.read_parquet(folder / "predictions.parquet") for folder in (old_dir, new_dir))
     if list(old.columns) != list(new.columns) or len(old) != len(new):
         return [f"predictions.parquet: {len(old)} rows of {list(old.columns)} then, {len(new)} of {list(new.columns)} now"]
     found = []

@@ -32,7 +32,7 @@ from frostline.schema import Config
 from frostline.strategies import Classifier, FrozenClassifier, PartialClassifier, build_classifier, build_probe
 from frostline.strategies.checkpoint import save_checkpoint
 from frostline.strategies.predict import predict
-from frostline.strategies.trainer import KeepBest, Resume, build_trainer
+from frostline.strategies.trainer import KeepBest, Resume, build_trainer, is_readable
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +115,7 @@ def _train(config: Config, run: RunDirectory, group: str | None) -> dict[str, fl
     best = KeepBest(module, config)
     trainer = build_trainer(config, run.path, loggers, [best, clock])
 
-    resume_from = config.ckpt_path or (str(run.last_checkpoint) if run.last_checkpoint.is_file() else None)
-    if resume_from and not Path(resume_from).is_file():
-        raise FrostlineError(f"ckpt_path: there is no checkpoint '{resume_from}'.")
+    resume_from = state_to_resume(config, run)
     trainer.fit(module, datamodule, ckpt_path=resume_from, weights_only=True)
     if not run.is_main:
         return {}
@@ -156,6 +154,24 @@ def _train(config: Config, run: RunDirectory, group: str | None) -> dict[str, fl
     write_json(run.path / "metrics.json", metrics)
     module.to(cpu)
     return metrics
+
+
+def state_to_resume(config: Config, run: RunDirectory) -> Path | None:
+    """Return the checkpoint to resume from, None to start afresh.
+
+    Raises:
+        FrostlineError: ``ckpt_path`` names no readable checkpoint.
+    """
+    if config.ckpt_path is not None:
+        if not is_readable(Path(config.ckpt_path)):
+            raise FrostlineError(f"ckpt_path: '{config.ckpt_path}' is missing or is no whole Lightning checkpoint.")
+        return Path(config.ckpt_path)
+    if not run.last_checkpoint.is_file():
+        return None
+    if not is_readable(run.last_checkpoint):
+        log.warning("'%s' is damaged; the run starts afresh.", run.last_checkpoint)
+        return None
+    return run.last_checkpoint
 
 
 def frozen_part(module: Classifier) -> tuple[int, int | None, float | None]:

@@ -52,6 +52,17 @@ def read_files(config: FilesData) -> RawData:
     )
 
 
+def require_file(file: Path) -> None:
+    """Refuse a data file that does not exist.
+
+    Raises:
+        FrostlineError: naming the nearest file in its folder.
+    """
+    if not file.is_file():
+        neighbours = [path.name for path in file.parent.iterdir()] if file.parent.is_dir() else []
+        raise FrostlineError(f"There is no file '{file}'{nearest(file.name, neighbours) or '.'}")
+
+
 def _split(file: Path, wanted: dict[str, str]) -> datasets.Dataset:
     table = _table(file)
     if not table or not next(iter(table.values())):
@@ -100,9 +111,7 @@ def _table(file: Path) -> Columns:
         ".json": _json_lines,
         ".parquet": _parquet,
     }
-    if not file.is_file():
-        neighbours = [path.name for path in file.parent.iterdir()] if file.parent.is_dir() else []
-        raise FrostlineError(f"There is no file '{file}'{nearest(file.name, neighbours) or '.'}")
+    require_file(file)
     suffix = file.suffix.lower()
     if suffix not in readers:
         raise FrostlineError(

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from huggingface_hub import get_session
 
 from frostline.data.splits import RawData
 from frostline.errors import FrostlineError, nearest
+from frostline.hub import hub_answers
 from frostline.schema import HubData
-
-HUB_TIMEOUT = 5.0  # seconds to connect
 
 
 def read_hub(config: HubData, cache_dir: Path) -> RawData:
@@ -48,7 +46,7 @@ def _load(config: HubData, cache_dir: Path) -> datasets.DatasetDict:
     if config.revision is not None:  # without the hub, `datasets` would take any revision that it finds in its cache
         cache_dir = cache_dir / config.revision.replace("/", "--")
     is_folder = Path(config.path).is_dir()
-    reachable = is_folder or _hub_answers()
+    reachable = is_folder or hub_answers()
     try:
         with _offline_unless(reachable):
             return datasets.load_dataset(config.path, config.name, revision=config.revision, cache_dir=str(cache_dir))
@@ -71,15 +69,6 @@ def _load(config: HubData, cache_dir: Path) -> datasets.DatasetDict:
         f"Could not load the data set '{config.path}' from the hub: it is not a local folder, and the hub could not be "
         "reached; use a packaged data set (data=movie_reviews) or your own files (data=files)."
     )
-
-
-def _hub_answers() -> bool:
-    """One short question, because the hub's client asks an unreachable hub six times in 23 seconds."""
-    try:
-        get_session().head(datasets.config.HF_ENDPOINT, timeout=HUB_TIMEOUT)
-    except Exception:  # of httpx, httpx2 or requests, depending on the version of huggingface_hub
-        return False
-    return True
 
 
 @contextmanager

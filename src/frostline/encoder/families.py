@@ -22,6 +22,8 @@ class Family:
         causal: a token sees only those before it, so only the last token has seen the sentence.
         shares_blocks: one block is applied at every depth, so no depth strictly between 0 and L has a meaning.
         first_block_extra: modules that belong to block 0 but live outside it.
+        reserved_positions: positions that no token can have (RoBERTa counts from the padding id on).
+        is_relative: positions are relative, so any length will do.
     """
 
     blocks: str
@@ -31,18 +33,24 @@ class Family:
     causal: bool = False
     shares_blocks: bool = False
     first_block_extra: tuple[str, ...] = ()
+    reserved_positions: int = 0
+    is_relative: bool = False
 
 
 BERT_LIKE = Family("encoder.layer")
+ROBERTA_LIKE = Family("encoder.layer", reserved_positions=2)
 FAMILIES = {
     "bert": BERT_LIKE,
-    "roberta": BERT_LIKE,
-    "xlm-roberta": BERT_LIKE,
-    "camembert": BERT_LIKE,
+    "roberta": ROBERTA_LIKE,
+    "xlm-roberta": ROBERTA_LIKE,
+    "camembert": ROBERTA_LIKE,
     "electra": Family("encoder.layer", embeddings=("embeddings", "embeddings_project")),
-    "mpnet": Family("encoder.layer", shared=("encoder.relative_attention_bias",)),
+    "mpnet": Family("encoder.layer", shared=("encoder.relative_attention_bias",), reserved_positions=2),
     "deberta-v2": Family(
-        "encoder.layer", shared=("encoder.rel_embeddings", "encoder.LayerNorm"), first_block_extra=("encoder.conv",)
+        "encoder.layer",
+        shared=("encoder.rel_embeddings", "encoder.LayerNorm"),
+        first_block_extra=("encoder.conv",),
+        is_relative=True,
     ),
     "distilbert": Family("transformer.layer"),
     "modernbert": Family("layers", final_norm="final_norm"),
@@ -79,3 +87,23 @@ def check_depth(depth: int, blocks: int, family: Family, key: str = "strategy.fr
             f"{key} is {depth}, but this encoder shares one block among all its layers, so it cannot be frozen in part: "
             f"use 0 or {blocks}."
         )
+
+
+def check_pooling(pooling: str, family: Family) -> None:
+    """Refuse a pooling that has no meaning for a family.
+
+    Raises:
+        FrostlineError: ``cls`` for a causal decoder.
+    """
+    if family.causal and pooling == "cls":
+        raise FrostlineError("model.pooling=cls has no meaning for a causal decoder: its first token sees nothing; use last.")
+
+
+def check_length(max_length: int, positions: int | None) -> None:
+    """Refuse sentences longer than the encoder has positions for.
+
+    Raises:
+        FrostlineError: ``max_length`` is larger than ``positions`` (None: no limit).
+    """
+    if positions is not None and max_length > positions:
+        raise FrostlineError(f"data.max_length is {max_length}, but this encoder has positions for {positions} tokens only.")

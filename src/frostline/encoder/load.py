@@ -14,8 +14,9 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, BertTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from frostline.data.assets import fetch
-from frostline.encoder.families import FAMILIES, family_of
-from frostline.errors import FrostlineError, choices, nearest
+from frostline.encoder.families import Family, check_pooling, family_of
+from frostline.errors import FrostlineError
+from frostline.hub import hub_answers
 from frostline.schema import HubModel, ModelConfig, PackagedModel, RandomModel
 
 log = logging.getLogger(__name__)
@@ -53,9 +54,7 @@ def load_encoder(config: ModelConfig, cache_dir: Path) -> Pretrained:
         model, tokenizer = _random(config)
     else:
         model, tokenizer = _pretrained(*_source(config, cache_dir))
-    family = family_of(model.config.model_type)
-    if family.causal and config.pooling == "cls":
-        raise FrostlineError("model.pooling=cls has no meaning for a causal decoder: its first token sees nothing; use last.")
+    check_pooling(config.pooling, family_of(model.config.model_type))
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # trained for another task, or random: we pool ourselves
     if tokenizer.pad_token is None:
@@ -66,18 +65,33 @@ def load_encoder(config: ModelConfig, cache_dir: Path) -> Pretrained:
     return Pretrained(model, tokenizer, model.config.num_hidden_layers, weights_hash(model), _tokenizer_hash(tokenizer))
 
 
-def number_of_blocks(config: ModelConfig, cache_dir: Path) -> tuple[str, int]:
-    """Return the family and ``L`` without loading any weights.
+@dataclass(frozen=True)
+class Outline:
+    """What an encoder's configuration says of it, without its weights.
+
+    Attributes:
+        family: its family.
+        blocks: ``L``.
+        positions: how many tokens a sentence may have; None for no limit.
+    """
+
+    family: Family
+    blocks: int
+    positions: int | None
+
+
+def outline(config: ModelConfig, cache_dir: Path) -> Outline:
+    """Return the outline of the encoder that ``config`` names, without loading any weights.
 
     Raises:
         FrostlineError: as :func:`load_encoder`.
     """
     if isinstance(config, RandomModel):
-        return config.family, config.blocks
-    name, revision = _source(config, cache_dir)
-    loaded = _from_hub(AutoConfig, name, revision)
-    family_of(loaded.model_type)
-    return loaded.model_type, loaded.num_hidden_layers
+        return Outline(family_of(config.family), config.blocks, positions=512)
+    loaded = _from_hub(AutoConfig, *_source(config, cache_dir))
+    family = family_of(loaded.model_type)
+    positions = loaded.max_position_embeddings - family.reserved_positions
+    return Outline(family, loaded.num_hidden_layers, None if family.is_relative else positions)
 
 
 def weights_hash(model: torch.nn.Module) -> str:
@@ -107,15 +121,20 @@ def _pretrained(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTr
             f"The weights of '{name}' lack {len(missing)} tensors of the encoder ({missing[0]}, …); they would be random, and a "
             "frozen random block is worthless. Check that this is a checkpoint of the right family."
         )
-    return model, _from_hub(AutoTokenizer, name, revision)
+    tokenizer = _from_hub(AutoTokenizer, name, revision)
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # what transformers makes up where there are no files
+        raise FrostlineError(f"'{name}' has no tokenizer: its files (such as tokenizer.json) must lie beside the weights.")
+    return model, tokenizer
 
 
 def _from_hub(loader: Any, name: str, revision: str | None, **options: Any) -> Any:
+    only_local = Path(name).is_dir() or not hub_answers()
     try:
-        return loader.from_pretrained(name, revision=revision, trust_remote_code=False, **options)
-    except (OSError, ValueError, ImportError) as error:
+        return loader.from_pretrained(name, revision=revision, trust_remote_code=False, local_files_only=only_local, **options)
+    except Exception as error:  # of a damaged or foreign folder, whatever the reader behind it raises
         if Path(name).is_dir():
-            raise FrostlineError(f"The folder '{name}' does not hold a usable model: {str(error).splitlines()[0]}") from None
+            reason = " ".join((str(error) or type(error).__name__).split())
+            raise FrostlineError(f"The folder '{name}' does not hold a usable model: {reason:.300}") from None
         raise FrostlineError(
             f"The model '{name}' is not a local folder and could not be loaded from the Hugging Face hub "
             f"({type(error).__name__}: it does not exist there, or the hub cannot be reached); use model=minilm, which needs no "
@@ -125,12 +144,6 @@ def _from_hub(loader: Any, name: str, revision: str | None, **options: Any) -> A
 
 def _random(config: RandomModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A small encoder of any family with random weights drawn from ``weights_seed``."""
-    if config.family not in FAMILIES:
-        raise FrostlineError(
-            f"model.family is '{config.family}', but must be {choices(FAMILIES)}{nearest(config.family, FAMILIES)}"
-        )
-    if config.width % config.heads:
-        raise FrostlineError(f"model.width ({config.width}) must be a multiple of model.heads ({config.heads}).")
     tokenizer = _character_tokenizer()
     options = {
         "num_hidden_layers": config.blocks,

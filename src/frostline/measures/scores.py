@@ -1,26 +1,27 @@
-"""Accuracy, macro F1 and loss of predictions."""
+"""Accuracy, macro F1 and loss of predictions, as validation computes them during training."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score, log_loss
+from torchmetrics.functional.classification import multiclass_f1_score
 
 
 def score(logits: NDArray[np.float64], labels: NDArray[np.int64], split: str) -> dict[str, float]:
     """Return ``<split>/accuracy``, ``<split>/macro_f1`` and ``<split>/loss`` (mean cross-entropy in nats).
+
+    A class that is neither among the labels nor among the predictions does not enter the macro F1.
 
     Args:
         logits: ``[sentences, classes]``.
         labels: ``[sentences]``, 0 … classes-1.
         split: ``train``, ``val`` or ``test``.
     """
-    classes = np.arange(logits.shape[1])
-    predicted = logits.argmax(axis=1)
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    probabilities = np.exp(shifted) / np.exp(shifted).sum(axis=1, keepdims=True)
+    scores, truth, classes = torch.from_numpy(logits), torch.from_numpy(labels), logits.shape[1]
     return {
-        f"{split}/accuracy": float(accuracy_score(labels, predicted)),
-        f"{split}/macro_f1": float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0.0)),
-        f"{split}/loss": float(log_loss(labels, probabilities, labels=classes)),
+        f"{split}/accuracy": (scores.argmax(dim=1) == truth).double().mean().item(),
+        f"{split}/macro_f1": multiclass_f1_score(scores, truth, num_classes=classes, average="macro").item(),
+        f"{split}/loss": F.cross_entropy(scores, truth).item(),
     }

@@ -81,20 +81,20 @@ class RunDirectory:
                 "status": "running",
                 "error": None,
                 "started": before.get("started", _now()),
-                "seconds_before": before.get("seconds", 0.0),
+                "seconds_before": before.get("seconds", before.get("seconds_before", 0.0)),
                 "wandb_id": before.get("wandb_id"),
             }
             (self.path / ERROR).unlink(missing_ok=True)
-            write_text(self.path / CONFIG, to_yaml(self.config))
             self.record()
+            write_text(self.path / CONFIG, to_yaml(self.config))
             yield
             self.end("finished", None)
         except Exception as error:
             self.end("diverged" if isinstance(error, DivergedError) else "failed", error)
             raise
         finally:
+            (self.path / LOCK).unlink(missing_ok=True)  # while it is held: whoever waits for it must not get a deleted file
             lock.release()
-            (self.path / LOCK).unlink(missing_ok=True)
 
     def end(self, status: str, error: Exception | None) -> None:
         """Record how the run ended; a finished run no longer needs the state to resume from."""
@@ -120,6 +120,8 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise FrostlineError(f"'{path}' is damaged: it is not valid JSON.") from None
+    if not isinstance(manifest, dict):
+        raise FrostlineError(f"'{path}' is damaged: it does not hold an object.")
     return manifest
 
 
@@ -127,10 +129,12 @@ def refuse_foreign(run_dir: Path, config: Config) -> None:
     """Refuse to write into the directory of another run.
 
     Raises:
-        FrostlineError: ``run_dir`` holds a run with another identity.
+        FrostlineError: ``run_dir`` holds a run with another identity, or a configuration that is no run's.
     """
     manifest = read_manifest(run_dir)
-    if manifest and manifest["identity"] != identity(config):
+    if not manifest and (run_dir / CONFIG).exists():
+        raise FrostlineError(f"'{run_dir}' holds a {CONFIG} that is no run's and is not overwritten; choose another directory.")
+    if manifest and manifest.get("identity") != identity(config):
         raise FrostlineError(
             f"'{run_dir}' holds another run (its configuration differs from this one) and is not overwritten; choose another "
             "directory, or remove it."
@@ -144,7 +148,10 @@ def find_unfinished(runs_dir: Path, config: Config) -> Path | None:
     """
     wanted = identity(config)
     for path in sorted(runs_dir.glob(f"*/*/{MANIFEST}"), reverse=True):
-        manifest = read_manifest(path.parent)
+        try:
+            manifest = read_manifest(path.parent)
+        except FrostlineError:
+            continue  # a damaged one is nobody's business here
         if manifest.get("identity") == wanted and manifest.get("status") == "running" and not _is_held(path.parent):
             return path.parent
     return None

@@ -74,6 +74,7 @@ def build_probe(
             config.strategy.standardize,
             grid,
             widen=C is None,
+            classes=classes,
         )
         layer, C = best.layer, best.C if needs_C else C
     for name, split in datamodule.splits.items():

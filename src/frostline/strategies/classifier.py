@@ -62,6 +62,18 @@ class Classifier(LightningModule):
         logits: Tensor = self.head(self.represent(batch))
         return logits
 
+    def refuse_diverged(self, split: str, loss: Tensor) -> None:
+        """End the run if a loss is no number any more.
+
+        Raises:
+            DivergedError: saying where.
+        """
+        if not torch.isfinite(loss):
+            raise DivergedError(
+                f"The {split} loss became {loss.item()} in epoch {self.current_epoch + 1}, step {self.global_step}: "
+                "the run diverged; lower optimizer.lr."
+            )
+
     @property
     def is_distributed(self) -> bool:
         """Whether several devices share the run."""
@@ -81,11 +93,7 @@ class Classifier(LightningModule):
             DivergedError: the loss is not a number, or infinite.
         """
         loss = self.training_loss(self(batch), batch)
-        if not torch.isfinite(loss):
-            raise DivergedError(
-                f"The training loss became {loss.item()} in epoch {self.current_epoch + 1}, step {self.global_step}: "
-                "the run diverged; lower optimizer.lr."
-            )
+        self.refuse_diverged("training", loss)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["labels"]), sync_dist=self.is_distributed)
         if not isinstance(self.optimizer_config, Lbfgs):
             groups = self.trainer.optimizers[0].param_groups
@@ -102,6 +110,7 @@ class Classifier(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics, once per epoch."""
+        self.refuse_diverged("validation", self.validation_loss.compute())
         metrics = {"val/loss": self.validation_loss.compute(), **self.validation.compute()}
         self.log_dict(metrics, prog_bar=True, sync_dist=self.is_distributed)
         self.validation_loss.reset()
@@ -127,7 +136,8 @@ class Classifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the frozen blocks out of Lightning's checkpoint."""
-        frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
+        # With duplicates: what every block shares stands in the prefix and in the suffix.
+        frozen = {name for name, p in self.named_parameters(remove_duplicate=False) if not p.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
 
     def trained_state(self) -> dict[str, Tensor]:

@@ -101,6 +101,7 @@ def choose_probe(
     standardize: bool,
     C_grid: tuple[float, ...] = C_GRID,
     widen: bool = True,
+    classes: int | None = None,
 ) -> Choice:
     """Fit the exact probe on every layer with every ``C`` and return what is best on validation.
 
@@ -112,12 +113,14 @@ def choose_probe(
         layers: the layers' numbers.
         standardize: scale features by the training split's mean and standard deviation.
         C_grid: strengths to try.
+        classes: how many; None for those that the training labels have.
         widen: while a layer's best lies on the edge of its grid, the grid grows tenfold, three times at most.
     """
-    best = [
-        _choose_strength(layer, *_scaled(train[i], validation[i], standardize), train_labels, validation_labels, C_grid, widen)
-        for i, layer in enumerate(layers)
-    ]
+    classes = classes or int(train_labels.max()) + 1
+    best = []
+    for i, layer in enumerate(layers):
+        scaled = _scaled(train[i], validation[i], standardize)
+        best.append(_choose_strength(layer, *scaled, train_labels, validation_labels, C_grid, widen, classes))
     return max(best, key=lambda choice: choice.rank)
 
 
@@ -136,8 +139,8 @@ def _choose_strength(
     validation_labels: Tensor,
     C_grid: tuple[float, ...],
     widen: bool,
+    classes: int,
 ) -> Choice:
-    classes = int(labels.max()) + 1
     tried: dict[float, Choice] = {}
     solution: tuple[Tensor, Tensor] | None = None
     grid = sorted(C_grid)

@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor
 
 from frostline.runs.curves import CurvesLogger
+from frostline.runs.files import replace_atomically
 from frostline.schema import AdamW, Config, Lbfgs, Sgd
 
 
@@ -51,7 +54,26 @@ def build_trainer(config: Config, run_dir: Path, loggers: list[Logger], callback
         enable_progress_bar=show_progress,
         enable_model_summary=False,
         default_root_dir=str(run_dir),
+        plugins=[AtomicCheckpoints()],
     )
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints to a temporary name first, so that neither a kill nor a full disk leaves half of one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write a whole checkpoint."""
+        with replace_atomically(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+def is_readable(checkpoint: Path) -> bool:
+    """Whether a checkpoint is there and whole; nothing in it is executed."""
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception:  # of zip files, pickles or tensors, whatever the damage is
+        return False
+    return True
 
 
 class KeepBest(Callback):

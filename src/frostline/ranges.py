@@ -1,0 +1,93 @@
+"""Which values a key may have, where its type does not say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from frostline.encoder.families import FAMILIES
+from frostline.errors import FrostlineError, choices, nearest
+from frostline.schema import Config
+
+POOLINGS = ("cls", "mean", "max", "last")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+ACCELERATORS = ("cpu", "gpu", "auto")
+DISTRIBUTED = ("auto", "ddp", "fsdp")
+MONITORED = {"val/accuracy": "max", "val/macro_f1": "max", "val/loss": "min"}
+
+Rule = tuple[Callable[[Any], bool], str] | Collection[str]
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number (and not true or false)."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+POSITIVE: Rule = (lambda v: v > 0, "greater than 0")
+NOT_NEGATIVE: Rule = (lambda v: v >= 0, "0 or greater")
+AT_LEAST_ONE: Rule = (lambda v: is_whole(v) and v >= 1, "a whole number of at least 1")
+OPEN_SHARE: Rule = (lambda v: 0 < v < 1, "between 0 and 1")
+SHARE_FROM_0: Rule = (lambda v: 0 <= v < 1, "in [0, 1)")
+SEED: Rule = (lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295")
+
+# Every rule is a test and its words, or the choices. Null passes where the type allows it.
+RANGES: dict[str, Rule] = {
+    "seed": SEED,
+    "data.split_seed": SEED,
+    "data.batch_size": (lambda v: v == "full" or (is_whole(v) and v >= 1), "a whole number of at least 1, or 'full'"),
+    "data.max_length": (lambda v: v >= 4, "at least 4 tokens"),
+    "data.train_size": (
+        lambda v: (is_whole(v) and v >= 2) or (isinstance(v, float) and 0 < v < 1),
+        "null (all), a count of at least 2, or a share between 0 and 1",
+    ),
+    "data.validation_share": OPEN_SHARE,
+    "data.test_share": OPEN_SHARE,
+    "data.min_abs_rating": (lambda v: 0 <= v <= 4, "in [0, 4]"),
+    "model.pooling": POOLINGS,
+    "model.family": FAMILIES,
+    "model.blocks": AT_LEAST_ONE,
+    "model.width": AT_LEAST_ONE,
+    "model.heads": AT_LEAST_ONE,
+    "model.weights_seed": SEED,
+    "strategy.layer": (lambda v: v in ("best", "last") or is_whole(v), "a layer number, 'last' or 'best'"),
+    "optimizer.lr": POSITIVE,
+    "optimizer.weight_decay": NOT_NEGATIVE,
+    "optimizer.layer_decay": (lambda v: 0 < v <= 1, "in (0, 1]"),
+    "optimizer.gradient_clip": POSITIVE,
+    "optimizer.betas": (lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "two numbers in [0, 1)"),
+    "optimizer.eps": POSITIVE,
+    "optimizer.momentum": SHARE_FROM_0,
+    "optimizer.C": POSITIVE,
+    "optimizer.C_grid": (lambda v: len(v) > 0 and min(v) > 0, "at least one value, all greater than 0"),
+    "optimizer.tolerance": POSITIVE,
+    "scheduler.warmup_share": SHARE_FROM_0,
+    "trainer.accelerator": ACCELERATORS,
+    "trainer.devices": AT_LEAST_ONE,
+    "trainer.num_nodes": AT_LEAST_ONE,
+    "trainer.strategy": DISTRIBUTED,
+    "trainer.precision": PRECISIONS,
+    "trainer.max_epochs": AT_LEAST_ONE,
+    "trainer.accumulate_grad_batches": AT_LEAST_ONE,
+    "callbacks.monitor": MONITORED,
+    "callbacks.early_stopping_patience": AT_LEAST_ONE,
+}
+
+
+def check_ranges(config: Config) -> None:
+    """Refuse a value outside its range.
+
+    Raises:
+        FrostlineError: naming the key, its value and what it may be.
+    """
+    for key, rule in RANGES.items():
+        value: Any = config
+        for name in key.split("."):
+            value = getattr(value, name, None)  # not every choice of a group has the key
+        if value is None:
+            continue
+        if isinstance(rule, tuple) and callable(rule[0]):
+            test, words = rule
+            if not test(value):
+                raise FrostlineError(f"{key} is {value!r}, but must be {words}.")
+        elif value not in rule:
+            raise FrostlineError(f"{key} is '{value}', but must be {choices(rule)}{nearest(str(value), map(str, rule)) or '.'}")

@@ -1,0 +1,225 @@
+"""The configuration: every choice is valid and explained, and a snapshot means what the run was."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from frostline.commands.launch import CONF, choices_of, compose_alone, groups
+from frostline.config import identity, to_yaml, validate
+from frostline.errors import FrostlineError
+from frostline.schema import AdamW, Config, FilesData, Lbfgs
+
+FILES = sorted(CONF.rglob("*.yaml"))
+CHOICES = [(group, choice) for group in groups() if group not in ("hydra", "sweep") for choice in choices_of(group)]
+# What a choice leaves to the user, and what goes with it.
+GIVEN = {
+    ("data", "files"): ["data.train=reviews.csv"],
+    ("data", "hub"): ["data.path=someone/something"],
+    ("model", "hub"): ["model.name=someone/something"],
+    ("optimizer", "adamw"): ["strategy=full"],
+    ("optimizer", "sgd"): ["strategy=full"],
+    ("scheduler", "cosine"): ["strategy=full"],
+    ("scheduler", "linear_warmup"): ["strategy=full"],
+    ("trainer", "ddp"): ["strategy=full"],
+    ("trainer", "ddp_cpu"): ["strategy=full"],
+    ("trainer", "fsdp"): ["strategy=full"],
+}
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("FROSTLINE_OUTPUT", "FROSTLINE_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def config_of(*overrides: str) -> Config:
+    composed = compose_alone("train", list(overrides))
+    assert composed is not None
+    return validate(composed)
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(CONF).as_posix()
+
+
+# --- conf/ -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=["=".join(pair) for pair in CHOICES])
+def test_every_choice_composes_to_a_valid_configuration(group: str, choice: str) -> None:
+    config_of(f"{group}={choice}", *GIVEN.get((group, choice), []))
+
+
+@pytest.mark.parametrize(
+    ("model", "strategy", "data"),
+    itertools.product(["minilm", "gpt2", "tiny"], ["frozen", "partial", "full"], ["tweets", "mnli"]),
+)
+def test_model_strategy_and_data_combine_freely(model: str, strategy: str, data: str) -> None:
+    config_of(f"model={model}", f"strategy={strategy}", f"data={data}")
+
+
+@pytest.mark.parametrize("sweep", choices_of("sweep"))
+def test_every_job_of_every_sweep_is_valid(sweep: str) -> None:
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        tree = compose("train", overrides=[f"sweep={sweep}", "hydra.mode=RUN"], return_hydra_config=True)
+    grids = OmegaConf.to_container(tree.hydra.sweeper.grids)
+    assert isinstance(grids, list)
+    for grid in grids:
+        values = [[f"{key}={value}" for value in str(values).split(",")] for key, values in grid.items()]
+        for job in itertools.product(*values):
+            config_of(*job)
+
+
+@pytest.mark.parametrize("file", FILES, ids=relative)
+def test_every_file_opens_with_the_command_that_uses_it(file: Path) -> None:
+    opening = "".join(itertools.takewhile(lambda line: line.startswith("#"), file.read_text().splitlines(keepends=True)))
+    assert opening
+    if relative(file) == "hydra/default.yaml":  # used by every command
+        return
+    command = "train" if file.parent != CONF else file.stem
+    assert re.search(rf"^# frostline {command}\b", opening, re.MULTILINE)
+    if file.parent != CONF and file.parent.name != "paths":
+        assert f"{file.parent.name}={file.stem}" in opening
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.parent.name not in ("hydra", "sweep", "experiment")], ids=relative)
+def test_every_key_is_explained_on_its_line(file: Path) -> None:
+    """Only the key that tells a group's choices apart may speak for itself: it is the file's name."""
+    lines = file.read_text().splitlines()
+    node = yaml.compose(file.read_text())
+    pairs = [(key, value) for key, value in node.value if key.value != "defaults"]
+    while pairs:
+        key, value = pairs.pop()
+        if isinstance(value, yaml.MappingNode):
+            pairs += value.value
+            assert lines[key.start_mark.line - 1].startswith("# ")
+        elif (key.value, value.value) != ("name", file.stem):
+            assert re.search(r" # \S", lines[key.start_mark.line]), f"{relative(file)}: {key.value} has no comment"
+
+
+def test_every_group_in_the_table_of_contents_is_explained() -> None:
+    lines = [line for line in (CONF / "train.yaml").read_text().splitlines() if line.startswith("  - ") and "_self_" not in line]
+    assert {line.split(":")[0].removeprefix("  - ") for line in lines} == set(groups())
+    assert all(re.search(r" # \S", line) for line in lines)
+
+
+# --- precedence ------------------------------------------------------------------------------------------------------
+
+
+def test_a_strategy_brings_its_optimizer_and_the_command_line_beats_it() -> None:
+    assert isinstance(config_of("strategy=frozen").optimizer, Lbfgs)
+    for words in (["strategy=frozen", "optimizer=adamw"], ["optimizer=adamw", "strategy=frozen"]):
+        config = config_of(*words)
+        assert isinstance(config.optimizer, AdamW)
+        assert config.optimizer.lr == 1e-3
+        assert config.data.batch_size == 32
+        assert config.trainer.max_epochs == 100
+
+
+def test_each_strategy_has_a_learning_rate_and_a_length_of_its_own() -> None:
+    found = {name: config_of(f"strategy={name}") for name in ("partial", "full")}
+    assert {name: config.optimizer.lr for name, config in found.items()} == {"partial": 2e-4, "full": 1e-4}  # type: ignore[attr-defined]
+    assert {config.trainer.max_epochs for config in found.values()} == {3}
+    assert config_of("strategy=full", "optimizer.lr=0.5").optimizer.lr == 0.5  # type: ignore[attr-defined]
+
+
+def test_the_command_line_beats_an_experiment() -> None:
+    assert config_of("experiment=debug").data.train_size == 200
+    assert config_of("experiment=debug", "data.train_size=50").data.train_size == 50
+    assert config_of("experiment=debug", "logger=wandb").logger.name == "wandb"
+
+
+def test_environment_variables_move_outputs_and_caches(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert config_of().paths.output_dir == str(tmp_path / "outputs")
+    assert config_of().paths.cache_dir == str(Path("~/.cache/frostline").expanduser())
+    monkeypatch.setenv("FROSTLINE_OUTPUT", "/scratch/out")
+    monkeypatch.setenv("FROSTLINE_CACHE", "/scratch/cache")
+    assert (config_of().paths.output_dir, config_of().paths.cache_dir) == ("/scratch/out", "/scratch/cache")
+    assert config_of("paths.output_dir=here").paths.output_dir == str(tmp_path / "here")
+
+
+# --- identity and snapshot -------------------------------------------------------------------------------------------
+
+SAME = {
+    "output": ["paths.output_dir=elsewhere"],
+    "cache": ["paths.cache_dir=elsewhere"],
+    "logger": ["logger=csv"],
+    "logger's project": ["logger.project=other"],
+    "state to resume from": ["ckpt_path=last.ckpt"],
+}
+OTHER = {
+    "seed": ["seed=1"],
+    "lr": ["optimizer.lr=1e-3"],
+    "scheduler": ["scheduler=cosine"],
+    "depth": ["strategy=partial"],
+    "data": ["data=tweets"],
+    "split": ["data.split_seed=1"],
+    "training size": ["data.train_size=100"],
+    "pooling": ["model.pooling=cls"],
+    "epochs": ["trainer.max_epochs=1"],
+    "test": ["test=false"],
+}
+
+
+@pytest.mark.parametrize("words", SAME.values(), ids=SAME)
+def test_what_cannot_change_a_result_leaves_the_identity(words: list[str]) -> None:
+    assert identity(config_of("strategy=full", *words)) == identity(config_of("strategy=full"))
+
+
+@pytest.mark.parametrize("words", OTHER.values(), ids=OTHER)
+def test_what_can_change_a_result_changes_the_identity(words: list[str]) -> None:
+    assert identity(config_of("strategy=full", *words)) != identity(config_of("strategy=full"))
+
+
+def test_the_order_of_the_command_line_does_not_change_the_identity() -> None:
+    assert identity(config_of("seed=1", "strategy=full")) == identity(config_of("strategy=full", "seed=1"))
+
+
+def test_one_file_named_in_two_ways_is_one_run(tmp_path: Path) -> None:
+    names = ["x.csv", f"{tmp_path}/x.csv", "./x.csv"]
+    assert len({identity(config_of("data=files", f"data.train='{name}'")) for name in names}) == 1
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=["=".join(pair) for pair in CHOICES])
+def test_a_snapshot_read_back_is_the_configuration(group: str, choice: str) -> None:
+    config = config_of(f"{group}={choice}", *GIVEN.get((group, choice), []))
+    text = to_yaml(config)
+    again = validate(OmegaConf.create(text))
+    assert again == config
+    assert identity(again) == identity(config)
+    assert "${" not in text
+    assert "???" not in text
+
+
+def test_a_snapshot_means_the_same_files_from_another_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of("data=files", "data.train=reviews.csv", "data.test='~/test.csv'")
+    assert isinstance(config.data, FilesData)
+    assert config.data.train == str(tmp_path / "reviews.csv")
+    assert config.data.test == str(Path("~/test.csv").expanduser())
+    monkeypatch.chdir("/")
+    assert validate(OmegaConf.create(to_yaml(config))) == config
+
+
+def test_seed_0_and_test_false_are_values() -> None:
+    config = validate(OmegaConf.create(to_yaml(config_of("seed=0", "test=false"))))
+    assert config.seed == 0
+    assert config.test is False
+
+
+def test_a_snapshot_without_a_group_or_with_a_foreign_key_is_refused() -> None:
+    tree = OmegaConf.create(to_yaml(config_of()))
+    tree.colour = "blue"
+    with pytest.raises(FrostlineError, match="Unknown configuration key 'colour'"):
+        validate(tree)
+    del tree["colour"], tree["model"]
+    with pytest.raises(FrostlineError, match="no 'model'; choose one with model=…"):
+        validate(tree)
