@@ -247,13 +247,6 @@ def test_cls_pooling_of_a_causal_decoder_is_refused() -> None:
     load_encoder(random("gpt2", pooling="last"), Path("no-cache"))
 
 
-def test_an_unknown_family_or_width_of_a_random_model_is_refused() -> None:
-    with pytest.raises(FrostlineError, match="did you mean 'bert'"):
-        load_encoder(random("brt"), Path("no-cache"))
-    with pytest.raises(FrostlineError, match=r"multiple of model\.heads"):
-        load_encoder(random(width=18, heads=4), Path("no-cache"))
-
-
 def test_an_unknown_packaged_model_is_refused() -> None:
     with pytest.raises(FrostlineError, match="'maxilm'; the packaged model is minilm"):
         load_encoder(PackagedModel("packaged", "mean", "maxilm"), Path("no-cache"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import re
@@ -46,6 +45,7 @@ def launch(
         The exit status: what ``task`` returned; 1 after an error, told in one sentence.
     """
     status: list[int] = []
+    folders: list[Path] = []  # where is written, as far as known
     whole_argv = [sys.argv[0], command, *argv]
 
     def run(config: DictConfig) -> None:
@@ -53,7 +53,7 @@ def launch(
         try:
             status.append(task(config))
         except Exception as error:  # told here, because Hydra would add words of its own
-            status.append(tell(error, command, argv))
+            status.append(tell(error, command, argv, folders))
 
     try:
         overrides = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # Hydra wants it before the overrides
@@ -63,12 +63,13 @@ def launch(
         if before and not arguments.multirun and not any(getattr(arguments, name) for name in ASKS_HYDRA_ONLY):
             composed = compose_alone(arguments.config_name or command, arguments.overrides, arguments.config_dir)
             if composed is not None:
+                folders = [Path(composed.paths.output_dir), Path(composed.paths.cache_dir)]
                 overrides += before(composed)
         os.environ["HYDRA_FULL_ERROR"] = "1"  # let errors come through to us
         sys.argv = [sys.argv[0], *overrides]
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=command)(run)()
     except Exception as error:
-        return tell(error, command, argv)
+        return tell(error, command, argv, folders)
     finally:
         sys.argv = whole_argv
     return max(status, default=0)
@@ -90,15 +91,16 @@ def compose_alone(config_name: str, overrides: list[str], config_dir: str | None
     return None if str(composed.hydra.mode).endswith("MULTIRUN") else composed
 
 
-def tell(error: Exception, command: str, argv: Sequence[str]) -> int:
-    """Print what went wrong, one sentence for a user's mistake, and return the exit status 1."""
+def tell(error: Exception, command: str, argv: Sequence[str], folders: Sequence[Path] = ()) -> int:
+    """Print what went wrong, one sentence for a user's mistake or a full disk of ``folders``, and return the exit status 1."""
+    if isinstance(error, OSError) and not isinstance(error, HydraException):  # Hydra's missing choices are OSErrors, too
+        from frostline.runs.files import full_disk
+
+        error = full_disk(error, list(folders)) or error
     if isinstance(error, FrostlineError):
         print(f"frostline {command}: {error}", file=sys.stderr)
     elif isinstance(error, HydraException | OmegaConfBaseException):
         print(f"frostline {command}: {hydra_sentence(error, command, argv)}", file=sys.stderr)
-    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = error.filename or "the output"
-        print(f"frostline {command}: No space left on the disk for '{where}': free some, or choose another.", file=sys.stderr)
     else:
         traceback.print_exception(error)
         print(f"frostline {command}: unexpected error; this is a fault of Frostline's, please report it.", file=sys.stderr)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
-import shutil
 import time
 import warnings
 from pathlib import Path
@@ -23,7 +21,7 @@ from frostline.errors import FrostlineError
 from frostline.measures.scores import score
 from frostline.runs.curves import CurvesLogger
 from frostline.runs.directory import RunDirectory
-from frostline.runs.files import write_json, write_parquet
+from frostline.runs.files import full_disk, write_json, write_parquet
 from frostline.runs.manifest import surroundings
 from frostline.runs.memory import peak_memory_mb, reset_peak_memory
 from frostline.runs.predictions import prediction_table
@@ -207,15 +205,3 @@ def quieten() -> None:
         ".*dirpath has changed.*",
     ):
         warnings.filterwarnings("ignore", message=message)
-
-
-def full_disk(error: Exception, folders: list[Path]) -> FrostlineError | None:
-    """Return the sentence for an error that a full disk has caused; libraries hide that behind errors of their own."""
-    known = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    full = [f for f in folders if f.exists() and shutil.disk_usage(f).free < 1_000_000]
-    if not (known or full) or isinstance(error, FrostlineError):
-        return None
-    return FrostlineError(
-        f"No space left on the disk of '{(full or folders)[0]}': free some, or move the output with paths.output_dir=… (or "
-        "hydra.run.dir=…) and the cache with paths.cache_dir=…."
-    )

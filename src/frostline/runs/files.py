@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from frostline.errors import FrostlineError
 
 
 @contextmanager
@@ -45,3 +49,16 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
     """Write a whole Parquet file."""
     with replace_atomically(path) as temporary:
         table.to_parquet(temporary, index=False)
+
+
+def full_disk(error: Exception, folders: list[Path]) -> FrostlineError | None:
+    """Return the sentence for an error that a full disk has caused; libraries hide that behind errors of their own."""
+    known = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = [f for f in folders if f.exists() and shutil.disk_usage(f).free < 1_000_000]
+    if not (known or full) or isinstance(error, FrostlineError):
+        return None
+    where = (full or folders or [Path.cwd()])[0]
+    return FrostlineError(
+        f"No space left on the disk of '{where}': free some, or move the output with paths.output_dir=… (or "
+        "hydra.run.dir=…) and the cache with paths.cache_dir=…."
+    )
