@@ -75,3 +75,12 @@ def test_a_given_checkpoint_is_resumed_from(process, frostline, tiny, tmp_path):
     assert result.status == 0, result.err
     assert metrics(tmp_path / "continued") == metrics(tmp_path / "undisturbed")
     assert curves(tmp_path / "continued")["step"].min() > 0, "the first epoch was not trained again"
+
+
+def test_a_run_is_not_resumed_on_other_data(process, frostline, tiny, tmp_path, reviews_csv):
+    words = ["train", *tiny[:-1], *SLOW]
+    run_dir = kill_after_first_checkpoint(process(*words), tmp_path / "outputs/runs")
+    reviews_csv.write_text(reviews_csv.read_text().replace("lovely", "loud"))
+    result = frostline(*words)
+    assert result.status == 1
+    assert f"'{run_dir}' cannot be resumed: its data hashes changed" in result.err

@@ -158,7 +158,7 @@ def state_to_resume(config: Config, run: RunDirectory) -> Path | None:
     """Return the checkpoint to resume from, None to start afresh.
 
     Raises:
-        FrostlineError: ``ckpt_path`` names no readable checkpoint.
+        FrostlineError: ``ckpt_path`` names no readable checkpoint; the data or the weights are not those of the killed run.
     """
     if config.ckpt_path is not None:
         if not is_readable(Path(config.ckpt_path)):
@@ -166,6 +166,12 @@ def state_to_resume(config: Config, run: RunDirectory) -> Path | None:
         return Path(config.ckpt_path)
     if not run.last_checkpoint.is_file():
         return None
+    for key in ("data_hashes", "weights_hash"):
+        if run.is_main and run.before.get(key) != run.manifest[key]:
+            raise FrostlineError(
+                f"'{run.path}' cannot be resumed: its {key.replace('_', ' ')} changed since it was killed; undo the change, or "
+                "remove the directory."
+            )
     if not is_readable(run.last_checkpoint):
         log.warning("'%s' is damaged; the run starts afresh.", run.last_checkpoint)
         return None

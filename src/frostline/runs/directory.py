@@ -29,6 +29,7 @@ class RunDirectory:
     Attributes:
         path: of the directory.
         manifest: what the configuration cannot say; written at the start, and whenever :meth:`record` adds to it.
+        before: the manifest that a killed or failed run left here, empty for a new one.
         is_main: False in the child processes of a distributed run, which write nothing.
     """
 
@@ -36,6 +37,7 @@ class RunDirectory:
         self.path, self.config = path, config
         self.is_main = int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
         self.manifest: dict[str, Any] = {}
+        self.before: dict[str, Any] = {}
         self._started = time.monotonic()
 
     @property
@@ -75,14 +77,15 @@ class RunDirectory:
                 f"Another process is at work in '{self.path}'; wait for it, or choose another directory."
             ) from None
         try:
-            before = read_manifest(self.path)
+            self.before = read_manifest(self.path)
+            # A run may be killed more than once, so what was recorded of it stays until it is recorded again.
             self.manifest = {
+                **{key: value for key, value in self.before.items() if key not in ("ended", "exit_status", "seconds")},
                 "identity": identity(self.config),
                 "status": "running",
                 "error": None,
-                "started": before.get("started", _now()),
-                "seconds_before": before.get("seconds", before.get("seconds_before", 0.0)),
-                "wandb_id": before.get("wandb_id"),
+                "started": self.before.get("started", _now()),
+                "seconds_before": self.before.get("seconds", self.before.get("seconds_before", 0.0)),
             }
             (self.path / ERROR).unlink(missing_ok=True)
             self.record()
