@@ -45,8 +45,8 @@ def build_optimizer(config: OptimizerConfig, trained: list[tuple[nn.Parameter, i
     Args:
         config: which optimizer.
         trained: as in :func:`parameter_groups`.
-        fused: update all tensors in one kernel (a fifth of a full fine-tuning step on a CPU); for AdamW. Lightning cannot clip
-            gradients that a fused optimizer scales itself, so not with 16-mixed precision.
+        fused: update all tensors in one kernel (a fifth of a full fine-tuning step on a CPU); for AdamW. Lightning clips
+            no gradients of a fused optimizer in mixed precision, so for 32-true only.
     """
     if isinstance(config, Lbfgs):
         return torch.optim.LBFGS(

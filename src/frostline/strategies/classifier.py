@@ -128,7 +128,7 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what trains, and only that, with its schedule."""
         trained = [(p, height) for _, p, height in self.trained_below()] + [(p, 0) for p in self.head.parameters()]
-        optimizer = build_optimizer(self.optimizer_config, trained, fused=self.trainer.precision != "16-mixed")
+        optimizer = build_optimizer(self.optimizer_config, trained, fused=self.trainer.precision == "32-true")
         schedule = build_schedule(self.scheduler_config, optimizer, int(self.trainer.estimated_stepping_batches))
         if schedule is None:
             return optimizer
