@@ -13,5 +13,7 @@ lint: setup
 format: setup
 	$(venv)/bin/ruff check --fix .
 	$(venv)/bin/ruff format .
-bench: setup
-	$(venv)/bin/python benchmarks/frozen_depth.py
+bench: setup # make bench args="full --repeats 3"
+	@$(venv)/bin/python -c "import importlib.util as u; assert u.find_spec('sentence_transformers') and u.find_spec('accelerate')" \
+		2>/dev/null || $(venv)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(venv)/bin/python benchmarks/run.py $(args)

@@ -8,7 +8,7 @@ import logging
 import os
 import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,30 @@ import pytest
 @pytest.fixture(scope="session")
 def cache_dir() -> Path:
     return Path(os.environ.get("FROSTLINE_CACHE", Path(__file__).parents[1] / ".cache" / "frostline"))
+
+
+@pytest.fixture
+def own_cache(cache_dir: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own: archives and tokens are those of all tests, activations its own (in memory, too)."""
+    from frostline.encoder import store
+
+    monkeypatch.setattr(store, "_IN_MEMORY", {})
+    folder = tmp_path_factory.mktemp("cache")
+    for name in ("assets", "tokens"):
+        (cache_dir / name).mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(cache_dir / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny tensors: threads only wait for one another, for seconds where the machine is busy."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -33,24 +57,24 @@ Frostline = Callable[..., Result]
 
 
 @pytest.fixture
-def frostline(tmp_path: Path, cache_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Frostline:
-    """``frostline("train", "seed=1", env={…})`` runs one command in an empty directory, with the tests' cache."""
+def frostline(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Frostline:
+    """``frostline("train", "seed=1", env={…})`` runs one command in an empty directory, with a cache of the test's own."""
     from frostline.__main__ import main
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["frostline"])
     for name in ("LOCAL_RANK", "NODE_RANK", "COMP_LINE"):
         monkeypatch.delenv(name, raising=False)
-    # What a command sets for its child processes must not reach the next test.
-    for name in ("HYDRA_FULL_ERROR", "FROSTLINE_SWEEP_JOBS", "FROSTLINE_SWEEP_STARTED"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    surroundings = {"FROSTLINE_OUTPUT": str(tmp_path / "outputs"), "FROSTLINE_CACHE": str(cache_dir), "WANDB_MODE": "offline"}
+    surroundings = {"FROSTLINE_OUTPUT": str(tmp_path / "outputs"), "FROSTLINE_CACHE": str(own_cache), "WANDB_MODE": "offline"}
 
     def run(*args: object, env: Mapping[str, str] | None = None) -> Result:
         logging.getLogger().handlers.clear()  # Hydra's, from an earlier call, write to a stream that is closed by now
         capsys.readouterr()
         with monkeypatch.context() as during:
+            # What a command sets for its child processes must not reach the next command.
+            for name in ("HYDRA_FULL_ERROR", "FROSTLINE_SWEEP_JOBS", "FROSTLINE_SWEEP_STARTED", "FROSTLINE_SWEEP_FROZEN"):
+                during.setenv(name, "")
+                during.delenv(name)
             for name, value in {**surroundings, **(env or {})}.items():
                 during.setenv(name, value)
             try:

@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "score a finished run, on its own test split or on another data set",
     "reproduce": "run a finished run's snapshot again and compare every number",
     "report": "write the table and the page of a sweep anew",
+    "cache": "list, verify or clear the activations that runs keep on disk",
 }
 
 USAGE = """\
@@ -102,7 +103,7 @@ def run_train(overrides: list[str]) -> int:
 
 
 def run_on_directory(command: str, overrides: list[str]) -> int:
-    """Run a command that works on finished runs: ``evaluate``, ``reproduce`` or ``report``."""
+    """Run a command that works on finished runs or on the cache: ``evaluate``, ``reproduce``, ``report`` or ``cache``."""
     from frostline.commands.launch import CONF, compose_alone, tell
 
     if any(word in ("-h", "--help") for word in overrides):
@@ -110,14 +111,18 @@ def run_on_directory(command: str, overrides: list[str]) -> int:
         return 0
     try:
         composed: Any = compose_alone(command, overrides)
-        run_dir = Path(composed.run)
         if command == "report":
             from frostline.commands.report import report
 
-            return min(report(run_dir), 1)
+            return min(report(Path(composed.run)), 1)
         from frostline.config import read_paths
 
         paths = read_paths(composed)
+        if command == "cache":
+            from frostline.commands.cache import cache
+
+            return cache(Path(paths.cache_dir), composed.do, composed.older_than)
+        run_dir = Path(composed.run)
         if command == "reproduce":
             from frostline.commands.reproduce import reproduce
 

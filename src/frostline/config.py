@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
 from frostline.errors import FrostlineError, choices, nearest
+from frostline.processor import resolve_precision
 from frostline.ranges import MONITORED, check_ranges
 from frostline.schema import (
     SCHEMAS,
@@ -64,6 +65,7 @@ def validate(tree: DictConfig) -> Config:
         ckpt_path=_scalar(tree, "ckpt_path", str, optional=True),
     )
     check_ranges(config)
+    config.trainer.precision = resolve_precision(config.trainer.precision, config.trainer.accelerator)
     _check(config)
     _make_paths_absolute(config)
     return config
@@ -82,6 +84,7 @@ def read_paths(tree: DictConfig) -> PathsConfig:
 def identity(config: Config) -> str:
     """Return the run's identity: a hash of everything in the configuration that can change its result."""
     content = {k: v for k, v in asdict(config).items() if k not in NOT_IDENTITY}
+    del content["cache"]["max_size"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -171,6 +174,10 @@ def _check(config: Config) -> None:
             trainer.accumulate_grad_batches == 1,
             "optimizer=lbfgs takes the whole split at once; use trainer.accumulate_grad_batches=1.",
         )
+    _require(
+        data.batch_tokens is None or data.batch_size != "full",
+        "data.batch_tokens and the full batch of optimizer=lbfgs exclude each other; leave data.batch_tokens out.",
+    )
     monitor, mode = config.callbacks.monitor, config.callbacks.mode
     _require(mode == MONITORED[monitor], f"callbacks.mode is '{mode}', but must be '{MONITORED[monitor]}' for {monitor}.")
 

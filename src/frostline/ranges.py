@@ -8,9 +8,10 @@ from typing import Any
 from frostline.encoder.families import FAMILIES
 from frostline.errors import FrostlineError, choices, nearest
 from frostline.schema import Config
+from frostline.sizes import parse_size
 
 POOLINGS = ("cls", "mean", "max", "last")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 ACCELERATORS = ("cpu", "gpu", "auto")
 DISTRIBUTED = ("auto", "ddp", "fsdp")
 MONITORED = {"val/accuracy": "max", "val/macro_f1": "max", "val/loss": "min"}
@@ -21,6 +22,14 @@ Rule = tuple[Callable[[Any], bool], str] | Collection[str]
 def is_whole(value: Any) -> bool:
     """Whether a value is a whole number (and not true or false)."""
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_size(value: Any) -> bool:
+    """Whether a value is a number of bytes, or a text that says one."""
+    try:
+        return parse_size(value) > 0
+    except ValueError:
+        return False
 
 
 POSITIVE: Rule = (lambda v: v > 0, "greater than 0")
@@ -35,6 +44,7 @@ RANGES: dict[str, Rule] = {
     "seed": SEED,
     "data.split_seed": SEED,
     "data.batch_size": (lambda v: v == "full" or (is_whole(v) and v >= 1), "a whole number of at least 1, or 'full'"),
+    "data.batch_tokens": AT_LEAST_ONE,
     "data.max_length": (lambda v: v >= 4, "at least 4 tokens"),
     "data.train_size": (
         lambda v: (is_whole(v) and v >= 2) or (isinstance(v, float) and 0 < v < 1),
@@ -68,6 +78,9 @@ RANGES: dict[str, Rule] = {
     "trainer.precision": PRECISIONS,
     "trainer.max_epochs": AT_LEAST_ONE,
     "trainer.accumulate_grad_batches": AT_LEAST_ONE,
+    "cache.mode": ("disk", "memory", "off"),
+    "cache.dtype": ("fp32", "fp16"),
+    "cache.max_size": (is_size, "a size such as 20GB or 500MB"),
     "callbacks.monitor": MONITORED,
     "callbacks.early_stopping_patience": AT_LEAST_ONE,
 }

@@ -18,6 +18,7 @@ class DataConfig:
 
     source: str
     batch_size: Any  # int, or "full" for the whole training split in one batch
+    batch_tokens: int | None
     max_length: int
     train_size: Any  # None (all), a count (int >= 2) or a share (0 < float < 1)
     validation_share: float
@@ -91,20 +92,18 @@ class ModelConfig:
 
     source: str
     pooling: str
+    name: str
 
 
 @dataclass
 class PackagedModel(ModelConfig):
     """Pretrained weights from a hash-pinned archive of the Python package index."""
 
-    name: str
-
 
 @dataclass
 class HubModel(ModelConfig):
     """Pretrained weights of the Hugging Face hub, or a local folder."""
 
-    name: str
     revision: str | None
 
 
@@ -112,7 +111,6 @@ class HubModel(ModelConfig):
 class RandomModel(ModelConfig):
     """A small encoder with random weights, for tests of the plumbing."""
 
-    name: str
     family: str
     blocks: int
     width: int
@@ -145,6 +143,7 @@ class PartialStrategy(StrategyConfig):
     """Partial fine-tuning above a frozen depth."""
 
     frozen_depth: int
+    frozen_dropout: bool
 
 
 @dataclass
@@ -249,6 +248,15 @@ class LoggerConfig:
 
 
 @dataclass
+class CacheConfig:
+    """The activation cache: what is frozen is computed once."""
+
+    mode: str
+    dtype: str
+    max_size: Any  # bytes, or a text such as "20GB"
+
+
+@dataclass
 class PathsConfig:
     """Where runs and caches are written."""
 
@@ -271,6 +279,7 @@ class Config:
     trainer: TrainerConfig
     callbacks: CallbacksConfig
     logger: LoggerConfig
+    cache: CacheConfig
     paths: PathsConfig
 
 
@@ -284,5 +293,6 @@ SCHEMAS: dict[str, tuple[str, dict[str, type]]] = {
     "trainer": ("", {"": TrainerConfig}),
     "callbacks": ("", {"": CallbacksConfig}),
     "logger": ("name", {"wandb": LoggerConfig, "csv": LoggerConfig}),
+    "cache": ("", {"": CacheConfig}),
     "paths": ("", {"": PathsConfig}),
 }

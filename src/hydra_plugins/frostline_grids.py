@@ -5,6 +5,7 @@ Hydra finds plugins in the namespace package ``hydra_plugins`` only, so this fil
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -15,8 +16,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
-# Environment variables, so that they reach jobs in other processes, too: the sweep's number of jobs and its start (Unix time).
-JOBS, STARTED = "FROSTLINE_SWEEP_JOBS", "FROSTLINE_SWEEP_STARTED"
+# Environment variables, so that they reach jobs in other processes, too: the sweep's number of jobs, its start (Unix time), and
+# which frozen depths (null: a probe) and poolings of which model its jobs have.
+JOBS, STARTED, FROZEN = "FROSTLINE_SWEEP_JOBS", "FROSTLINE_SWEEP_STARTED", "FROSTLINE_SWEEP_FROZEN"
 
 
 class GridsSweeper(BasicSweeper):  # type: ignore[misc]
@@ -64,11 +66,17 @@ class GridsSweeper(BasicSweeper):  # type: ignore[misc]
             with open_dict(composed):
                 composed.hydra.job.num = number
             numbered.append((sweep_dir / str(composed.hydra.sweep.subdir), composed))
-        check_jobs(numbered)
+        configs = check_jobs(numbered)
 
         sweep_dir.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, sweep_dir / "sweep.yaml")
         os.environ[JOBS], os.environ[STARTED] = str(len(jobs)), str(time.time())
+        frozen = {
+            (c.model.name, c.model.pooling, getattr(c.strategy, "frozen_depth", None))
+            for c in configs
+            if c.strategy.name != "full"
+        }
+        os.environ[FROZEN] = json.dumps(sorted(frozen, key=str))
         size = self.max_batch_size or len(jobs)
         return [self.launcher.launch(jobs[i : i + size], initial_job_idx=i) for i in range(0, len(jobs), size)]
 

@@ -10,12 +10,12 @@ import pytest
 
 
 @pytest.fixture
-def process(tmp_path: Path, cache_dir: Path) -> Callable[..., subprocess.Popen[str]]:
+def process(tmp_path: Path, own_cache: Path) -> Callable[..., subprocess.Popen[str]]:
     """Start ``frostline …`` in a process of its own, which can be killed or have children."""
 
     def start(*args: object) -> subprocess.Popen[str]:
         env = os.environ | {
-            "FROSTLINE_CACHE": str(cache_dir),
+            "FROSTLINE_CACHE": str(own_cache),
             "FROSTLINE_OUTPUT": str(tmp_path / "outputs"),
             "WANDB_MODE": "offline",
         }

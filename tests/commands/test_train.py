@@ -184,7 +184,6 @@ def test_the_exact_probe_is_scikit_learns_logistic_regression(frostline, cache_d
     """MiniLM on real sentences: same features, same C."""
     import torch
 
-    from frostline.encoder.features import pooled_features
     from frostline.encoder.load import load_encoder
     from frostline.runs.snapshot import read_snapshot
 
@@ -192,19 +191,20 @@ def test_the_exact_probe_is_scikit_learns_logistic_regression(frostline, cache_d
     run_dir = run(frostline, tmp_path / "run", *words)
     config, facts = read_snapshot(run_dir), manifest(run_dir)
 
+    def features_of(pretrained, texts):
+        tokens = pretrained.tokenizer(texts, truncation=True, max_length=128, padding=True, return_tensors="pt")
+        with torch.no_grad():
+            states = pretrained.model(**tokens, output_hidden_states=True).hidden_states[4]
+        mask = tokens["attention_mask"][..., None]
+        return ((states * mask).sum(dim=1) / mask.sum(dim=1)).numpy()
+
     from frostline.data.sentences import load_data
 
     data, pretrained = load_data(config.data, cache_dir, config.seed), load_encoder(config.model, cache_dir)
     features, labels = {}, {}
     for name in ("train", "test"):
         texts = data.splits[name]["text"][:]
-        batches = []
-        for start in range(0, len(texts), 50):
-            batch = pretrained.tokenizer(
-                texts[start : start + 50], truncation=True, max_length=128, padding=True, return_tensors="pt"
-            )
-            batches.append({**batch, "index": torch.arange(start, min(start + 50, len(texts)))})
-        features[name] = pooled_features(pretrained.model, batches, len(texts), "mean", [4])[0].numpy()
+        features[name] = np.concatenate([features_of(pretrained, texts[i : i + 50]) for i in range(0, len(texts), 50)])
         labels[name] = np.asarray(data.splits[name]["label"][:])
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=facts["C"], tol=1e-8, max_iter=10_000))
     pipeline.fit(features["train"], labels["train"])

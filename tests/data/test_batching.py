@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from frostline.data.batching import LengthGroupedBatches, SortedBatches
+from frostline.data.batching import LengthGroupedBatches, SortedBatches, cut
 
 SIZES = [(1, 1), (7, 3), (97, 10), (100, 10), (1000, 8), (5, 64), (33, 33), (500, 1)]  # sentences, batch size
+BUDGETS = [(1, 1), (7, 100), (97, 256), (1000, 1024), (33, 10**6), (5, 3), (64, None)]  # sentences, tokens a batch
 
 
 def lengths_of(sentences: int, seed: int = 0) -> NDArray[np.int64]:
@@ -102,15 +103,19 @@ def test_lightning_reaches_set_epoch_through_the_loader() -> None:
     assert callable(getattr(loader.sampler, "set_epoch", None))
 
 
-@pytest.mark.parametrize(("sentences", "batch_size"), SIZES)
+@pytest.mark.parametrize(("sentences", "batch_tokens"), BUDGETS)
 @pytest.mark.parametrize("devices", [1, 2, 3])
 def test_sorted_batches_count_every_row_on_exactly_one_device_longest_first(
-    sentences: int, batch_size: int, devices: int
+    sentences: int, batch_tokens: int | None, devices: int
 ) -> None:
     lengths = lengths_of(sentences)
-    whole = SortedBatches(lengths, batch_size)
-    parts = [SortedBatches(lengths, batch_size, rank, devices) for rank in range(devices)]
-    assert {len(own) for own in parts} == {len(whole)} == {math.ceil(sentences / batch_size)}
+    whole = SortedBatches(lengths, batch_tokens)
+    parts = [SortedBatches(lengths, batch_tokens, rank, devices) for rank in range(devices)]
+    assert {len(own) for own in parts} == {len(whole)}
+    if batch_tokens is None:
+        assert len(whole) == 1
+    else:
+        assert_within(lengths, [part.rows for part in whole], batch_tokens)
     counted = [part for own in parts for part in own if math.isfinite(part.total)]
     assert sorted(row for part in counted for row in part.rows) == list(range(sentences))
     in_order = [lengths[row] for part in whole for row in part.rows]
@@ -125,4 +130,73 @@ def test_sorted_batches_count_every_row_on_exactly_one_device_longest_first(
 
 def test_sorted_batches_waste_little() -> None:
     lengths = lengths_of(2000)
-    assert waste(lengths, [part.rows for part in SortedBatches(lengths, 64)]) < 0.10
+    assert waste(lengths, [part.rows for part in SortedBatches(lengths, 1024)]) < 0.10
+
+
+# --- a budget of tokens ------------------------------------------------------------------------------------------------
+
+
+def with_budget(sentences: int, tokens: int, seed: int = 0, epoch: int = 0, rank: int = 0, devices: int = 1):
+    batches = LengthGroupedBatches(lengths_of(sentences), 32, seed, rank, devices, batch_tokens=tokens)
+    batches.set_epoch(epoch)
+    return batches
+
+
+def positions(lengths: NDArray[np.int64], rows: list[int]) -> int:
+    return len(rows) * int(lengths[rows].max())
+
+
+def assert_within(lengths: NDArray[np.int64], batches: list[list[int]], tokens: int) -> None:
+    assert all(positions(lengths, rows) <= tokens or len(rows) == 1 for rows in batches)
+
+
+@pytest.mark.parametrize(("sentences", "tokens"), [case for case in BUDGETS if case[1] is not None])
+@pytest.mark.parametrize("epoch", [0, 5])
+def test_no_batch_exceeds_the_budget_and_every_row_comes_once(sentences: int, tokens: int, epoch: int) -> None:
+    lengths = lengths_of(sentences)
+    parts = list(with_budget(sentences, tokens, epoch=epoch))
+    assert sorted(row for part in parts for row in part.rows) == list(range(sentences))
+    assert_within(lengths, [part.rows for part in parts], tokens)
+    assert len(parts) == len(with_budget(sentences, tokens, epoch=epoch))
+    assert all(part.total == len(part.rows) for part in parts)
+
+
+@pytest.mark.parametrize("tokens", [256, 2000])
+def test_a_budget_is_used_up(tokens: int) -> None:
+    lengths = lengths_of(4000)
+    used = [positions(lengths, rows) for rows in with_budget(4000, tokens).batches()]
+    assert np.mean(used) > 0.8 * tokens
+    assert waste(lengths, with_budget(4000, tokens).batches()) < 0.15
+
+
+def test_the_order_under_a_budget_is_a_function_of_seed_and_epoch_alone() -> None:
+    fresh = {(seed, epoch): with_budget(300, 256, seed, epoch).batches() for seed in (0, 1, 7) for epoch in (0, 1, 2)}
+    assert len({str(batches) for batches in fresh.values()}) == 9, "two (seed, epoch) drew the same order"
+    used = with_budget(300, 256, seed=1)
+    for epoch in (2, 0, 2, 1):  # whatever was drawn before
+        np.random.seed(epoch)
+        used.set_epoch(epoch)
+        assert [part.rows for part in used] == fresh[1, epoch]
+        assert len(used) == len(fresh[1, epoch])
+
+
+def test_cutting_keeps_the_order_and_a_longer_sentence_is_alone() -> None:
+    lengths = np.array([3, 9, 4, 30, 5, 5])
+    upwards = np.argsort(lengths, kind="stable")
+    assert cut(upwards, lengths, 99, batch_tokens=12) == [[0, 2], [4, 5], [1], [3]]  # 2 x 4, 2 x 5, 9, and 30 in spite of 12
+    assert cut(upwards[::-1], lengths, 99, batch_tokens=12) == [[3], [1], [5, 4], [2, 0]]
+    assert cut(upwards, lengths, None, batch_tokens=99) == [[0, 2, 4, 5, 1], [3]]
+    assert cut(upwards, lengths, 4, None) == [[0, 2, 4, 5], [1, 3]]
+    assert cut(upwards, lengths, None, None) == [upwards.tolist()]
+
+
+@pytest.mark.parametrize("devices", [2, 3])
+@pytest.mark.parametrize(("sentences", "tokens"), [(97, 256), (9, 64), (5, 4), (1, 100)])
+def test_devices_share_every_batch_of_a_budget(sentences: int, tokens: int, devices: int) -> None:
+    whole = with_budget(sentences, tokens, 3, 1).batches()
+    parts = [list(with_budget(sentences, tokens, 3, 1, rank, devices)) for rank in range(devices)]
+    assert {len(own) for own in parts} == {len(whole)}, "devices would wait for one another for ever"
+    for number, batch in enumerate(whole):
+        own = [part[number] for part in parts]
+        assert sorted(row for part in own if math.isfinite(part.total) for row in part.rows) == sorted(batch)
+        assert all(part.total == len(batch) for part in own if math.isfinite(part.total))

@@ -19,7 +19,7 @@ ROWS = [("good, really", "pos"), ("NA", "neg"), ("null", "neg"), ("naïve\u2028l
 def config(train: Path, **keys: Any) -> FilesData:
     columns = {"text_column": "text", "text_pair_column": None, "label_column": "label", "group_column": None}
     files = {"train": str(train), "validation": None, "test": None}
-    return FilesData("files", 32, 128, None, 0.1, 0.2, 0, False, **(files | columns | keys))
+    return FilesData("files", 32, None, 128, None, 0.1, 0.2, 0, False, **(files | columns | keys))
 
 
 def write(path: Path, rows: list[tuple[Any, Any]]) -> Path:

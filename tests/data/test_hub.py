@@ -21,7 +21,7 @@ def config(path: Path | str, **keys: Any) -> HubData:
     splits = {"train_split": "train", "validation_split": None, "test_split": "test"}
     columns = {"text_column": "text", "text_pair_column": None, "label_column": "label"}
     source = {"path": str(path), "name": None, "revision": None}
-    return HubData("hub", 32, 128, None, 0.1, 0.2, 0, False, **(source | splits | columns | keys))
+    return HubData("hub", 32, None, 128, None, 0.1, 0.2, 0, False, **(source | splits | columns | keys))
 
 
 def write(folder: Path, label: Any = CLASSES, labels: tuple[Any, ...] = (0, 1, 1)) -> Path:

@@ -16,7 +16,7 @@ DISAGREE = {"tweets": 199}  # published means that are not the mean of the publi
 
 
 def config(name: str, min_abs_rating: float = 0.5) -> PackagedData:
-    return PackagedData("packaged", 32, 128, None, 0.1, 0.2, 0, False, name=name, min_abs_rating=min_abs_rating)
+    return PackagedData("packaged", 32, None, 128, None, 0.1, 0.2, 0, False, name=name, min_abs_rating=min_abs_rating)
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -29,6 +29,7 @@ def load(folder: Path, seed: int = 0, train: Rows = MANY, keys: dict[str, Any] |
     columns = {"text_column": "text", "text_pair_column": None, "label_column": "label", "group_column": None}
     shared = {
         "batch_size": 32,
+        "batch_tokens": None,
         "max_length": 128,
         "train_size": None,
         "validation_share": 0.1,
@@ -80,7 +81,7 @@ def test_the_hash_tells_texts_labels_and_order_apart(tmp_path: Path) -> None:
 
 
 def test_extra_columns_come_along(cache_dir: Path) -> None:
-    config = PackagedData("packaged", 32, 128, 100, 0.1, 0.2, 0, False, name="amazon_reviews", min_abs_rating=0.5)
+    config = PackagedData("packaged", 32, None, 128, 100, 0.1, 0.2, 0, False, name="amazon_reviews", min_abs_rating=0.5)
     data = load_data(config, cache_dir, seed=0)
     documents = [set(split["document"]) for split in data.splits.values()]
     assert len(data.splits["train"]) == 100
@@ -123,7 +124,7 @@ def test_hidden_labels_of_a_hub_test_split_are_told(tmp_path: Path) -> None:
     splits = {"train_split": "train", "validation_split": None, "test_split": "test"}
     columns_of = {"text_column": "text", "text_pair_column": None, "label_column": "label"}
     source = {"path": str(tmp_path / "mine"), "name": None, "revision": None}
-    config = HubData("hub", 32, 128, None, 0.1, 0.2, 0, False, **source, **splits, **columns_of)
+    config = HubData("hub", 32, None, 128, None, 0.1, 0.2, 0, False, **source, **splits, **columns_of)
     with pytest.raises(
         FrostlineError, match=r"without a label in the test split: 3.*choose a labelled split with data\.test_split"
     ):

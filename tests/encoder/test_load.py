@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from frostline.encoder.families import FAMILIES
-from frostline.encoder.load import Pretrained, load_encoder, outline, weights_hash
+from frostline.encoder.load import Pretrained, load_encoder, weights_hash
+from frostline.encoder.outline import outline
 from frostline.errors import FrostlineError
 from frostline.schema import HubModel, PackagedModel, RandomModel
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: threads only wait for one another, for seconds where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def random(family: str = "bert", seed: int = 0, pooling: str = "mean", width: int = 16, heads: int = 4) -> RandomModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,9 @@ from frostline.encoder.split import SplitEncoder, all_states
 from frostline.errors import FrostlineError
 from frostline.schema import PackagedModel, RandomModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 BLOCKS, WIDTH, VOCABULARY = 3, 16, 73
 Batch = dict[str, Tensor]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: threads only wait for one another, for seconds where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def random_model(family: str) -> PreTrainedModel:
@@ -208,7 +199,7 @@ def test_blocks_from_the_depth_on_train_and_nothing_else(case: tuple[PreTrainedM
         wanted = {n for n in everything if (block := block_of(model, n)) is not None and block >= depth}
         wanted |= {n for n in everything if family.final_norm and n.startswith(f"{family.final_norm}.")}
     assert trained == wanted
-    assert {n for n, p in model.named_parameters() if p.requires_grad} == wanted
+    assert not any(p.requires_grad for p in model.parameters())
     assert {split.pretrained_name(n) for n, p in split.named_parameters() if p.requires_grad} == wanted
 
 
@@ -267,6 +258,29 @@ def test_frozen_states_have_no_dropout_and_the_suffix_has_while_training(case: t
     assert torch.equal(split(batch)[real], split(batch)[real])
 
 
+@pytest.mark.parametrize("name", ["bert", "modernbert", "gpt2", "deberta-v3"])
+@pytest.mark.parametrize("depth", [1, BLOCKS])
+def test_frozen_dropout_stays_on_while_training_and_trains_nothing(name: str, depth: int) -> None:
+    model = build(name)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.3
+    split, plain = SplitEncoder(model, depth, frozen_dropout=True), SplitEncoder(model, depth)
+    batch = inputs(model, batch_of(9, 4, 14))
+    real = batch["attention_mask"].bool()
+    states: Any = split.eval().frozen_states(batch)
+    assert torch.equal(states[real], plain.frozen_states(batch)[real])  # type: ignore[index]
+    split.train()
+    assert split.prefix is not None
+    assert dropout_modes(split.prefix) == {True}
+    first, second = (split.frozen_states(batch) for _ in range(2))
+    assert isinstance(first, Tensor) and isinstance(second, Tensor)
+    assert not torch.equal(first[real], second[real])
+    assert not torch.equal(first[real], states[real])
+    assert not first.requires_grad and not any(p.requires_grad for p in split.prefix.parameters())
+    assert [n for n, _ in split.trained_parameters()] == [n for n, _ in plain.trained_parameters()]
+
+
 def test_train_leaves_the_prefix_in_eval_mode(case: tuple[PreTrainedModel, int]) -> None:
     model, depth = case
     split = SplitEncoder(model, depth)
@@ -287,9 +301,12 @@ def test_names_and_tensors_are_those_of_the_whole_model(case: tuple[PreTrainedMo
     split = SplitEncoder(model, depth)
     whole = dict(model.named_parameters())
     assert list(whole) == before, "the whole model lost something"
+    trained = {id(p) for _, p in split.trained_parameters()}
     for name, p in [*split.named_parameters(), *split.trained_parameters()]:
-        assert whole[split.pretrained_name(name)] is p
-    assert {id(p) for p in split.parameters()} == {id(p) for p in whole.values()}, "the split lost or copied a weight"
+        of_whole = whole[split.pretrained_name(name)]
+        assert torch.equal(of_whole, p)
+        assert (of_whole is p) == (id(p) not in trained), "what trains is copied, what is frozen is shared"
+    assert {split.pretrained_name(name) for name, _ in split.named_parameters()} == {*whole}, "the split lost a weight"
 
 
 def test_height_counts_the_blocks_above(case: tuple[PreTrainedModel, int]) -> None:

@@ -48,7 +48,7 @@ def test_every_other_command_knows_its_options(frostline, words):
 
 def test_every_choice_of_every_group_is_in_the_readme():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README, flags=re.MULTILINE))
-    for group in ("data", "model", "strategy", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment", "sweep"):
+    for group in ("data", "model", "strategy", "optimizer", "scheduler", "trainer", "callbacks", "cache", "logger", "experiment", "sweep"):
         listed = set(re.findall(r"`(\w+)`", rows[group]))
         assert {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} <= listed, group
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,10 @@ from frostline.schema import AdamW, Constant, Lbfgs, RandomModel, Sgd, Warmup
 from frostline.strategies import FullClassifier, PartialClassifier
 from frostline.strategies.classifier import Classifier
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ADAMW = AdamW("adamw", 32, lr=1e-3, weight_decay=0.1, betas=[0.8, 0.9], eps=1e-6, layer_decay=1.0, gradient_clip=None)
 SGD = Sgd("sgd", 32, lr=0.1, momentum=0.7, weight_decay=0.05, layer_decay=1.0, gradient_clip=None)
 BLOCKS = 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors: threads only wait for one another, for seconds where the machine is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def classifier(depth: int, optimizer: AdamW | Sgd = ADAMW, family: str = "bert") -> Classifier:

@@ -21,6 +21,7 @@ from frostline.config import identity, validate
 from frostline.errors import DivergedError, FrostlineError
 from frostline.runs.directory import RunDirectory, find_unfinished, read_manifest, refuse_foreign
 from frostline.schema import (
+    CacheConfig,
     CallbacksConfig,
     Config,
     Constant,
@@ -39,7 +40,7 @@ def configuration(seed: int = 0, output: str = "/out") -> Config:
         seed=seed,
         test=True,
         ckpt_path=None,
-        data=FilesData("files", "full", 32, None, 0.1, 0.1, 0, False, "/t.csv", None, None, "text", None, "label", None),
+        data=FilesData("files", "full", None, 32, None, 0.1, 0.1, 0, False, "/t.csv", None, None, "text", None, "label", None),
         model=RandomModel("random", "mean", "tiny", "bert", 2, 8, 2, 0),
         strategy=FrozenStrategy("frozen", 1e-3, 10, "last", True),
         optimizer=Lbfgs("lbfgs", "full", 1.0, [1.0], 1e-6),
@@ -47,6 +48,7 @@ def configuration(seed: int = 0, output: str = "/out") -> Config:
         trainer=TrainerConfig("cpu", 1, 1, "auto", "32-true", 10, 1, False, False),
         callbacks=CallbacksConfig("val/accuracy", "max", None),
         logger=LoggerConfig("csv"),
+        cache=CacheConfig("disk", "fp32", "1GB"),
         paths=PathsConfig(output, "/cache"),
     )
 

@@ -14,6 +14,7 @@ from frostline.config import validate
 from frostline.data.module import SentenceModule
 from frostline.data.sentences import LabelledData, load_data
 from frostline.encoder.load import load_encoder
+from frostline.encoder.quick import quicken
 from frostline.errors import FrostlineError, choices
 from frostline.measures.scores import score
 from frostline.runs.files import write_json, write_parquet
@@ -56,6 +57,7 @@ def evaluate(run_dir: Path, split: str, paths: PathsConfig, other_data: DictConf
 
     data = with_labels_of(pointer["class_names"], load_data(config.data, cache_dir, config.seed), split)
     pretrained = load_encoder(config.model, cache_dir)
+    quicken(pretrained.model, device)
     module = build_classifier(config, pretrained, len(pointer["class_names"]), pointer["layer"], pointer["C"])
     load_checkpoint(module, run_dir, pretrained)
     datamodule = SentenceModule(

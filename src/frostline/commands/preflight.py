@@ -12,8 +12,8 @@ from frostline.errors import FrostlineError
 from frostline.schema import Config, FilesData, FrozenStrategy, PartialStrategy
 
 
-def check_jobs(jobs: Sequence[tuple[Path, DictConfig]]) -> None:
-    """Check every job of a sweep, given its directory and its composed configuration.
+def check_jobs(jobs: Sequence[tuple[Path, DictConfig]]) -> list[Config]:
+    """Check every job of a sweep, given its directory and its composed configuration, and return the valid ones.
 
     Raises:
         FrostlineError: what is wrong with the first bad job, and which one it is.
@@ -21,9 +21,11 @@ def check_jobs(jobs: Sequence[tuple[Path, DictConfig]]) -> None:
     from frostline.runs.directory import refuse_foreign
 
     seen: set[str] = set()
+    configs = []
     for run_dir, composed in jobs:
         try:
             config = validate(composed)
+            configs.append(config)
             refuse_foreign(run_dir, config)
             checked = f"{config.data} {config.model} {config.strategy} {config.trainer.accelerator}"
             if checked not in seen:
@@ -32,6 +34,7 @@ def check_jobs(jobs: Sequence[tuple[Path, DictConfig]]) -> None:
         except FrostlineError as error:
             overrides = " ".join(composed.hydra.overrides.task)
             raise FrostlineError(f"{error} (Job {composed.hydra.job.num}: {overrides}. No job was started.)") from None
+    return configs
 
 
 def check_surroundings(config: Config) -> None:
@@ -41,11 +44,12 @@ def check_surroundings(config: Config) -> None:
         FrostlineError: a frozen depth, layer, pooling or length that the encoder does not have; a data file that does not
             exist; no GPU where one is asked for.
     """
-    from frostline.data.files import require_file
     from frostline.encoder.families import check_depth, check_length, check_pooling
-    from frostline.encoder.load import outline
+    from frostline.encoder.outline import outline
 
     if isinstance(config.data, FilesData):
+        from frostline.data.files import require_file
+
         for file in (config.data.train, config.data.validation, config.data.test):
             if file is not None:
                 require_file(Path(file))

@@ -16,10 +16,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from frostline.errors import FrostlineError
+from frostline.once import Once
 from frostline.schema import Config
 from hydra_plugins.frostline_grids import JOBS, STARTED
 
 log = logging.getLogger(__name__)
+ONCE = Once()  # weights and sentences that the jobs of this process share
 
 
 def run_job(config: Config) -> int:
@@ -38,7 +40,7 @@ def run_job(config: Config) -> int:
     if config.trainer.devices != 1 or config.trainer.num_nodes > 1:
         return run_apart(run_dir, list(hydra.overrides.task))
     try:
-        train(config, run_dir, group=Path(hydra.sweep.dir).name)
+        train(config, run_dir, group=Path(hydra.sweep.dir).name, once=ONCE)
         return 0
     except Exception as error:
         if not isinstance(error, FrostlineError):
@@ -78,6 +80,10 @@ def run_apart(run_dir: Path, overrides: list[str]) -> int:
 class SweepEnd(Callback):  # type: ignore[misc]
     """Collects ``results.csv`` and ``report.html`` when the last job is done, and exits with 1 if any failed."""
 
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Forget what an earlier sweep of this process has loaded."""
+        ONCE.forget()
+
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write and show the results.
 
@@ -86,5 +92,6 @@ class SweepEnd(Callback):  # type: ignore[misc]
         """
         from frostline.commands.report import report
 
+        ONCE.forget()
         if report(Path(config.hydra.sweep.dir)):
             raise SystemExit(1)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import json
 import logging
+import operator
+import os
 import time
 import warnings
 from pathlib import Path
@@ -16,9 +20,14 @@ from lightning.pytorch.loggers import Logger
 
 from frostline.data.module import SentenceModule
 from frostline.data.sentences import load_data
+from frostline.data.tokens import Tokens
+from frostline.encoder.cache import ActivationCache, Wanted, wanted_by
 from frostline.encoder.load import load_encoder
+from frostline.encoder.quick import quicken
+from frostline.encoder.store import NoRoom
 from frostline.errors import FrostlineError
 from frostline.measures.scores import score
+from frostline.once import Once
 from frostline.runs.curves import CurvesLogger
 from frostline.runs.directory import RunDirectory
 from frostline.runs.files import full_disk, write_json, write_parquet
@@ -26,22 +35,24 @@ from frostline.runs.manifest import surroundings
 from frostline.runs.memory import peak_memory_mb, reset_peak_memory
 from frostline.runs.predictions import prediction_table
 from frostline.runs.wandb import finish_wandb, run_tags, start_wandb
-from frostline.schema import Config
-from frostline.strategies import Classifier, FrozenClassifier, PartialClassifier, build_classifier, build_probe
+from frostline.schema import Config, FrozenStrategy
+from frostline.strategies import Classifier, FrozenClassifier, PartialClassifier, build_classifier, build_probe, probed_layers
 from frostline.strategies.checkpoint import save_checkpoint
 from frostline.strategies.predict import predict
 from frostline.strategies.trainer import KeepBest, Resume, build_trainer, is_readable
+from hydra_plugins.frostline_grids import FROZEN
 
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, run_dir: Path, group: str | None = None) -> dict[str, float]:
+def train(config: Config, run_dir: Path, group: str | None = None, once: Once | None = None) -> dict[str, float]:
     """Run one configuration and fill its run directory.
 
     Args:
         config: a valid configuration.
         run_dir: where everything is written. If this very run was killed there, it is resumed.
         group: the W&B group of a sweep's runs.
+        once: shares weights and sentences with other runs of this process.
 
     Returns:
         The final metrics, as in ``metrics.json``; empty in the child processes of a distributed run.
@@ -52,7 +63,7 @@ def train(config: Config, run_dir: Path, group: str | None = None) -> dict[str, 
     run = RunDirectory(run_dir, config)
     try:
         with run.running():
-            metrics = _train(config, run, group)
+            metrics = _train(config, run, group, once or Once())
             finish_wandb(metrics, exit_code=0)
         return metrics
     except Exception as error:
@@ -64,26 +75,39 @@ def train(config: Config, run_dir: Path, group: str | None = None) -> dict[str, 
         gc.collect()
 
 
-def _train(config: Config, run: RunDirectory, group: str | None) -> dict[str, float]:
+def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> dict[str, float]:
     quieten()
     reset_peak_memory()
     cache_dir, cpu = Path(config.paths.cache_dir), torch.device("cpu")
     lightning.seed_everything(config.seed, verbose=False)
 
-    data = load_data(config.data, cache_dir, config.seed)
-    pretrained = load_encoder(config.model, cache_dir)
+    data = load_data(config.data, cache_dir, config.seed, once)
+    pretrained = once("encoder", (config.model, cache_dir), lambda: load_encoder(config.model, cache_dir))
     batch_size = None if config.data.batch_size == "full" else config.data.batch_size
     datamodule = SentenceModule(
-        data, pretrained.tokenizer, pretrained.tokenizer_hash, config.data.max_length, batch_size, config.seed, cache_dir
+        data,
+        pretrained.tokenizer,
+        pretrained.tokenizer_hash,
+        config.data.max_length,
+        batch_size,
+        config.seed,
+        cache_dir,
+        config.data.batch_tokens,
     )
 
     classes = len(data.class_names)
     device = torch.device("cuda" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+    quicken(pretrained.model, device)
     clock = Resume()
+    cache = ActivationCache(
+        config.cache, cache_dir, pretrained, config.trainer.precision, device, show_progress=config.trainer.progress_bar
+    )
     if config.strategy.name == "frozen":
-        module: Classifier = build_probe(config, pretrained, datamodule, classes, device)
+        features = frozen_features(config, cache, datamodule)
+        module: Classifier = build_probe(config, pretrained, datamodule, classes, features)
     else:
         module = build_classifier(config, pretrained, classes)
+        use_cached_states(config, cache, datamodule)
     clock.count()  # a probe's time is mostly that of encoding the sentences once
     depth, layer, C = frozen_part(module)
     trained, total = module.parameter_counts()
@@ -102,6 +126,8 @@ def _train(config: Config, run: RunDirectory, group: str | None) -> dict[str, fl
         sentences={name: len(split) for name, split in data.splits.items()},
         notes=data.notes,
         truncated=datamodule.truncated,
+        products=cache.describes["products"],
+        cache={"mode": config.cache.mode, "dtype": config.cache.dtype, "computed_sentences": cache.computed},
         wandb_id=run.manifest.get("wandb_id") or f"{run.path.name}-{time.time_ns():x}",
     )
     if run.is_main:
@@ -152,6 +178,52 @@ def _train(config: Config, run: RunDirectory, group: str | None) -> dict[str, fl
     write_json(run.path / "metrics.json", metrics)
     module.to(cpu)
     return metrics
+
+
+def frozen_features(config: Config, cache: ActivationCache, datamodule: SentenceModule) -> dict[str, torch.Tensor]:
+    """Return the pooled states that a probe needs, per split ``[layers, sentences, width]``; without room, uncached."""
+    assert isinstance(config.strategy, FrozenStrategy)
+    layers = probed_layers(config.strategy.layer, cache.pretrained)
+    tokens, ahead = tokens_of(config, datamodule), wanted_ahead(config, cache.pretrained.blocks)
+    try:
+        return cache.features(tokens, config.model.pooling, layers, ahead)
+    except NoRoom as error:
+        log.warning("%s This run goes on without the cache.", error)
+        return cache.without().features(tokens, config.model.pooling, layers)
+
+
+def use_cached_states(config: Config, cache: ActivationCache, datamodule: SentenceModule) -> None:
+    """Let ``datamodule`` yield what the frozen blocks make of each sentence in place of its tokens, if that can be cached."""
+    depth, blocks = getattr(config.strategy, "frozen_depth", 0), cache.pretrained.blocks
+    if depth == 0 or config.cache.mode == "off":
+        return
+    if getattr(config.strategy, "frozen_dropout", False):
+        log.info("strategy.frozen_dropout draws the frozen blocks' states anew in every step, so nothing is cached.")
+        return
+    tokens, ahead = tokens_of(config, datamodule), wanted_ahead(config, blocks)
+    try:
+        if depth == blocks:
+            for name, features in cache.features(tokens, config.model.pooling, [depth], ahead).items():
+                datamodule.splits[name].features = features[0]
+        else:
+            for name, states in cache.states(tokens, depth, ahead).items():
+                datamodule.splits[name].states = states
+    except NoRoom as error:
+        log.warning("%s This run goes on without the cache.", error)
+
+
+def tokens_of(config: Config, datamodule: SentenceModule) -> dict[str, Tokens]:
+    """Return the tokens of the splits that this run reads."""
+    return {name: split.tokens for name, split in datamodule.splits.items() if name != "test" or config.test}
+
+
+def wanted_ahead(config: Config, blocks: int) -> Wanted | None:
+    """Return what the jobs of the running sweep ask of this run's encoder; None outside of a sweep."""
+    jobs = json.loads(os.environ.get(FROZEN, "null"))
+    if jobs is None:
+        return None
+    asked = [wanted_by(depth, pooling, blocks) for name, pooling, depth in jobs if name == config.model.name]
+    return functools.reduce(operator.or_, asked, Wanted())
 
 
 def state_to_resume(config: Config, run: RunDirectory) -> Path | None:

@@ -30,6 +30,31 @@ def part_of(batch: list[int], rank: int, devices: int) -> BatchRows:
     return BatchRows(rows, len(batch)) if rows else BatchRows(batch[:1], float("inf"))
 
 
+def cut(
+    order: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int | None, batch_tokens: int | None
+) -> list[list[int]]:
+    """Cut sentences, sorted by length either way, into batches of ``batch_size`` or of at most ``batch_tokens``.
+
+    Args:
+        order: row numbers, ``[sentences]``.
+        lengths: tokens of every row of the split.
+        batch_size: sentences a batch; counts only without ``batch_tokens``; None for one batch of all.
+        batch_tokens: sentences times tokens of the longest, padding counted; a longer sentence is a batch of its own.
+    """
+    if batch_tokens is None:
+        size = batch_size or max(1, len(order))
+        return [order[i : i + size].tolist() for i in range(0, len(order), size)]
+    batches: list[list[int]] = []
+    longest = 0
+    for row in order.tolist():
+        longest = max(longest, int(lengths[row]))
+        if not batches or (len(batches[-1]) + 1) * longest > batch_tokens:
+            batches.append([])
+            longest = int(lengths[row])
+        batches[-1].append(row)
+    return batches
+
+
 class LengthGroupedBatches(Sampler[BatchRows]):
     """Random batches of sentences of similar length, a function of (seed, epoch) alone.
 
@@ -43,11 +68,22 @@ class LengthGroupedBatches(Sampler[BatchRows]):
         seed: the run's seed.
         rank: this device.
         devices: how many devices share a batch.
+        batch_tokens: tokens a batch in place of ``batch_size``; the number of batches then differs from epoch to epoch.
+        epoch: whose batches are drawn.
     """
 
-    def __init__(self, lengths: NDArray[np.int64], batch_size: int, seed: int, rank: int = 0, devices: int = 1):
-        self.lengths, self.batch_size, self.seed = lengths, batch_size, seed
-        self.rank, self.devices, self.epoch = rank, devices, 0
+    def __init__(
+        self,
+        lengths: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        devices: int = 1,
+        batch_tokens: int | None = None,
+        epoch: int = 0,
+    ):
+        self.lengths, self.batch_size, self.batch_tokens, self.seed = lengths, batch_size, batch_tokens, seed
+        self.rank, self.devices, self.epoch = rank, devices, epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose batches are drawn next; Lightning calls this."""
@@ -55,7 +91,7 @@ class LengthGroupedBatches(Sampler[BatchRows]):
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
-        return -(-len(self.lengths) // self.batch_size)
+        return -(-len(self.lengths) // self.batch_size) if self.batch_tokens is None else len(self.batches())
 
     def __iter__(self) -> Iterator[BatchRows]:
         """Yield this device's part of every batch of the epoch."""
@@ -66,12 +102,13 @@ class LengthGroupedBatches(Sampler[BatchRows]):
         """Return the epoch's batches as row numbers."""
         random = np.random.default_rng([self.seed, self.epoch])
         order = random.permutation(len(self.lengths))
-        group_size = self.batch_size * BATCHES_PER_GROUP
+        batch_size = self.batch_size if self.batch_tokens is None else max(1, round(self.batch_tokens / self.lengths.mean()))
+        group_size = batch_size * BATCHES_PER_GROUP
         batches: list[list[int]] = []
         for start in range(0, len(order), group_size):
             group = order[start : start + group_size]
             group = group[np.argsort(self.lengths[group], kind="stable")]
-            batches += [group[i : i + self.batch_size].tolist() for i in range(0, len(group), self.batch_size)]
+            batches += cut(group, self.lengths, batch_size, self.batch_tokens)
         return [batches[i] for i in random.permutation(len(batches))]
 
 
@@ -80,14 +117,13 @@ class SortedBatches(Sampler[BatchRows]):
 
     Args:
         lengths: tokens of each sentence, ``[sentences]``, int.
-        batch_size: sentences a batch.
+        batch_tokens: tokens a batch; None for one batch of all.
         rank: this device.
         devices: how many devices share the split.
     """
 
-    def __init__(self, lengths: NDArray[np.int64], batch_size: int, rank: int = 0, devices: int = 1):
-        order = np.argsort(-lengths, kind="stable")
-        batches = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)]
+    def __init__(self, lengths: NDArray[np.int64], batch_tokens: int | None, rank: int = 0, devices: int = 1):
+        batches = cut(np.argsort(-lengths, kind="stable"), lengths, None, batch_tokens)
         self.parts = [part_of(batch, rank, devices) for batch in batches]
 
     def __len__(self) -> int:

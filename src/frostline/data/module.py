@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -13,40 +13,51 @@ from lightning import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import PreTrainedTokenizerBase
 
 from frostline.data.batching import BatchRows, LengthGroupedBatches, SortedBatches
 from frostline.data.sentences import LabelledData
 from frostline.data.tokens import Tokens, tokenise
 
-SCORING_BATCH = 64  # sentences a batch in passes without gradient
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SCORING_TOKENS = 1024  # a batch in passes without gradient; larger ones leave a processor's cache
+
+
+class States(Protocol):
+    """Whatever has the states of every row at hand that a frozen prefix would compute."""
+
+    def pad(self, rows: list[int]) -> dict[str, Tensor]:
+        """Return ``states`` ``[batch, tokens, width]`` and ``attention_mask`` ``[batch, tokens]``."""
 
 
 @dataclass
 class Split(Dataset[dict[str, Any]]):
-    """One split as batches: token ids, or frozen features once they are known.
+    """One split as batches: token ids, or what a frozen part has made of them once that is known.
 
     Attributes:
         tokens: the token ids.
         labels: class numbers, ``[sentences]``, int64.
-        features: what replaces the tokens in a batch once set: the frozen pooled states, ``[sentences, width]``.
+        features: replace the tokens once set: the frozen pooled states, ``[sentences, width]``.
+        states: replace the tokens once set: the frozen token states.
     """
 
     tokens: Tokens
     labels: Tensor
-    features: Tensor | None = field(default=None)
+    features: Tensor | None = None
+    states: States | None = None
 
     def __len__(self) -> int:
         """Return the number of sentences."""
         return len(self.labels)
 
     def __getitem__(self, part: BatchRows) -> dict[str, Any]:
-        """Return a batch: ``labels`` and ``index``, ``[batch]``; ``total``; and the tokens or ``features``."""
+        """Return a batch: ``labels`` and ``index``, ``[batch]``; ``total``; and ``features``, ``states`` or the tokens."""
         index = torch.tensor(part.rows)
         batch: dict[str, Any] = {"labels": self.labels[index], "index": index, "total": part.total}
         if self.features is not None:
             return batch | {"features": self.features[index]}
-        return batch | self.tokens.pad(part.rows)
+        return batch | (self.states or self.tokens).pad(part.rows)
 
 
 class SentenceModule(LightningDataModule):
@@ -60,6 +71,7 @@ class SentenceModule(LightningDataModule):
         batch_size: sentences per optimizer step over all devices; None for the whole training split.
         seed: the run's seed: it draws the order of sentences.
         cache_dir: where tokens are kept.
+        batch_tokens: tokens per optimizer step over all devices, padding counted, in place of ``batch_size``.
     """
 
     def __init__(
@@ -71,9 +83,10 @@ class SentenceModule(LightningDataModule):
         batch_size: int | None,
         seed: int,
         cache_dir: Path,
+        batch_tokens: int | None = None,
     ):
         super().__init__()
-        self.data, self.seed = data, seed
+        self.data, self.seed, self.batch_tokens = data, seed, batch_tokens
         self.splits = {
             name: Split(
                 tokenise(split, data.hashes[name], tokenizer, tokenizer_hash, max_length, cache_dir),
@@ -95,10 +108,16 @@ class SentenceModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return length-grouped random batches, one part per device."""
-        rank, devices = self._place()
+        return self._loader("train", self._training_batches(self.trainer.current_epoch if self.trainer else 0))
+
+    def training_steps(self, epochs: int) -> int:
+        """Return how many batches ``epochs`` epochs have."""
+        return sum(len(self._training_batches(epoch)) for epoch in range(epochs))
+
+    def _training_batches(self, epoch: int) -> LengthGroupedBatches:
         lengths = self.splits["train"].tokens.lengths
-        batch_size = self.batch_size or len(lengths)
-        return self._loader("train", LengthGroupedBatches(lengths, batch_size, self.seed, rank, devices))
+        size = self.batch_size or len(lengths)
+        return LengthGroupedBatches(lengths, size, self.seed, *self._place(), batch_tokens=self.batch_tokens, epoch=epoch)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return the validation split sorted by length, every sentence on exactly one device."""
@@ -106,7 +125,7 @@ class SentenceModule(LightningDataModule):
 
     def scoring_dataloader(self, split: str, rank: int = 0, devices: int = 1) -> DataLoader[dict[str, Any]]:
         """Return a split sorted by length for a pass without gradient; batches carry their row ``index``."""
-        size = SCORING_BATCH if self.splits[split].features is None else len(self.splits[split])
+        size = SCORING_TOKENS if self.splits[split].features is None else None
         return self._loader(split, SortedBatches(self.splits[split].tokens.lengths, size, rank, devices))
 
     def scoring_batches(self, split: str, device: torch.device) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -16,6 +17,7 @@ from frostline.data.hub import read_hub
 from frostline.data.packaged import read_packaged
 from frostline.data.splits import RawData, split_missing, subsample
 from frostline.errors import FrostlineError
+from frostline.once import Once
 from frostline.schema import DataConfig, FilesData, HubData, PackagedData
 
 __all__ = ["LabelledData", "RawData", "load_data"]
@@ -41,13 +43,14 @@ class LabelledData:
     hashes: dict[str, str]
 
 
-def load_data(config: DataConfig, cache_dir: Path, seed: int) -> LabelledData:
+def load_data(config: DataConfig, cache_dir: Path, seed: int, once: Once | None = None) -> LabelledData:
     """Read a data source, check it, draw the splits that it lacks and the training subset.
 
     Args:
         config: the source, and how it is split.
         cache_dir: where downloaded and prepared data are kept.
         seed: the run's seed: it draws the training subset. The splits depend on ``config.split_seed`` only.
+        once: shares the checked splits with other runs of this process.
 
     Returns:
         The labelled splits. Sentences that are in both training and test are counted and warned of.
@@ -56,6 +59,19 @@ def load_data(config: DataConfig, cache_dir: Path, seed: int) -> LabelledData:
         FrostlineError: a source that cannot be read; empty or unlabelled sentences; labels that cannot be learned;
             sizes that do not fit.
     """
+    same = dataclasses.replace(config, batch_size=None, batch_tokens=None, max_length=0, train_size=None)
+    splits, class_names, notes = (once or Once())("data", (same, cache_dir), lambda: _checked_splits(config, cache_dir))
+    splits = splits | {"train": subsample(splits["train"], config.train_size, seed)}
+    number = {name: i for i, name in enumerate(class_names)}
+    numbered = {
+        name: datasets.Dataset.from_dict(split[:] | {"label": [number[label] for label in split["label"][:]]})
+        for name, split in splits.items()
+    }
+    hashes = {name: _hash(split) for name, split in numbered.items()}
+    return LabelledData(numbered, class_names, notes | _duplicates(numbered), hashes)
+
+
+def _checked_splits(config: DataConfig, cache_dir: Path) -> tuple[dict[str, datasets.Dataset], list[str], dict[str, int]]:
     raw = _read(config, cache_dir)
     notes = dict(raw.notes)
     for name, split in raw.splits.items():
@@ -68,14 +84,7 @@ def load_data(config: DataConfig, cache_dir: Path, seed: int) -> LabelledData:
     splits = split_missing(raw, config.validation_share, config.test_share, config.split_seed)
     class_names = raw.class_names or sort_labels(splits["train"]["label"][:])
     _check_classes(splits)
-    splits["train"] = subsample(splits["train"], config.train_size, seed)
-    number = {name: i for i, name in enumerate(class_names)}
-    numbered = {
-        name: datasets.Dataset.from_dict(split[:] | {"label": [number[label] for label in split["label"][:]]})
-        for name, split in splits.items()
-    }
-    hashes = {name: _hash(split) for name, split in numbered.items()}
-    return LabelledData(numbered, class_names, notes | _duplicates(numbered), hashes)
+    return splits, class_names, notes
 
 
 def sort_labels(labels: Iterable[str]) -> list[str]:

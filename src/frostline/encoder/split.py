@@ -8,13 +8,15 @@ forward code of its own, and the suffix's output equals the whole model's.
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from frostline.encoder.families import Family, check_depth, family_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Batch = dict[str, Any]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -44,8 +46,9 @@ class SplitEncoder(nn.Module):
     Frozen means: eval mode (no dropout), computed under ``torch.inference_mode()``, no gradient, no optimizer state.
 
     Args:
-        model: a bare transformers encoder. Its tensors are shared, not copied, and its own module tree stays whole.
+        model: a bare transformers encoder. It stays as it is: what is frozen is shared with it, what trains is copied.
         depth: the frozen depth ``d``, 0 … ``L``.
+        frozen_dropout: leave dropout on in the frozen blocks during training: another training condition.
 
     Attributes:
         prefix: embeddings and blocks ``0 … d-1``; None where ``d`` is 0.
@@ -55,20 +58,27 @@ class SplitEncoder(nn.Module):
         FrostlineError: the model does not have this depth.
     """
 
-    def __init__(self, model: PreTrainedModel, depth: int):
+    def __init__(self, model: PreTrainedModel, depth: int, frozen_dropout: bool = False):
         super().__init__()
         family = family_of(model.config.model_type)
-        self.depth = depth
+        self.depth, self.frozen_dropout = depth, frozen_dropout
         self.blocks: int = model.config.num_hidden_layers
         self.width: int = model.config.hidden_size
         check_depth(depth, self.blocks, family)
         self.prefix = _prefix(model, family, depth, self.blocks) if depth > 0 else None
         self.suffix = _suffix(model, family, depth) if depth < self.blocks else None
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
+        names = {id(p): name for name, p in model.named_parameters()}
+        model.requires_grad_(False)
+        trained = self.trained_parameters()
+        if self.suffix is not None:
+            shared = list(self.suffix.parameters())
+            kept = {id(t): t for t in (*model.parameters(), *model.buffers())}
+            for _, parameter in trained:
+                del kept[id(parameter)]
+            self.suffix = copy.deepcopy(self.suffix, kept)
+            names |= {id(own): names[id(p)] for p, own in zip(shared, self.suffix.parameters(), strict=True)}
         for _, parameter in self.trained_parameters():
             parameter.requires_grad_(True)
-        names = {id(p): name for name, p in model.named_parameters()}
         self._names: dict[str, str] = {name: names[id(p)] for name, p in self.named_parameters()}
         self.train(False)
 
@@ -116,10 +126,10 @@ class SplitEncoder(nn.Module):
         return self._names[name]
 
     def train(self, mode: bool = True) -> SplitEncoder:
-        """Set the suffix's mode; the frozen prefix stays in eval mode whatever is asked."""
+        """Set the suffix's mode; the frozen prefix stays in eval mode unless its dropout is wanted."""
         super().train(mode)
         if self.prefix is not None:
-            self.prefix.eval()
+            self.prefix.train(mode and self.frozen_dropout)
         return self
 
 
@@ -134,8 +144,18 @@ def all_states(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, ...]:
 
     Layer ``l < L`` is what enters block ``l``; layer ``L`` is the output, after the final norm where there is one.
     """
-    output = model(**{key: batch[key] for key in INPUTS if key in batch}, output_hidden_states=True)
-    return (*output.hidden_states[: model.config.num_hidden_layers], output.last_hidden_state)
+    return lower_states(model, batch, model.config.num_hidden_layers)
+
+
+def lower_states(prefix: PreTrainedModel, batch: Batch, depth: int) -> tuple[Tensor, ...]:
+    """Return the hidden states of layers 0 … ``depth`` of an encoder's first ``depth`` blocks (see :func:`all_states`)."""
+    output = prefix(**{key: batch[key] for key in INPUTS if key in batch}, output_hidden_states=True)
+    return (*output.hidden_states[:depth], output.last_hidden_state)
+
+
+def prefix_of(model: PreTrainedModel, depth: int) -> PreTrainedModel:
+    """Return embeddings and blocks ``0 … depth-1`` of a model, sharing its tensors; the whole model where ``depth`` is L."""
+    return _prefix(model, family_of(model.config.model_type), depth, model.config.num_hidden_layers)
 
 
 def _share(model: PreTrainedModel) -> PreTrainedModel:

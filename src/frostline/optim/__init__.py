@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers.optimization import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
 from frostline.schema import AdamW, Lbfgs, OptimizerConfig, SchedulerConfig, Sgd, Warmup
 
@@ -69,6 +68,8 @@ def build_schedule(config: SchedulerConfig, optimizer: Optimizer, steps: int) ->
     """Return the learning rate schedule over ``steps`` optimizer steps; None for a constant rate."""
     if not isinstance(config, Warmup):
         return None
+    from transformers.optimization import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
+
     build = get_linear_schedule_with_warmup if config.name == "linear_warmup" else get_cosine_schedule_with_warmup
     schedule: LambdaLR = build(optimizer, num_warmup_steps=round(config.warmup_share * steps), num_training_steps=steps)
     return schedule

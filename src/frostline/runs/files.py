@@ -9,11 +9,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from frostline.errors import FrostlineError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,7 @@ def run_tags(config: Config, depth: int, blocks: int) -> list[str]:
 
 def finish_wandb(summary: dict[str, Any], exit_code: int) -> None:
     """Write the final metrics into the current run's summary and close it; a failed job shows as failed."""
-    import wandb
-
-    if wandb.run is not None:
+    wandb = sys.modules.get("wandb")  # not imported: no run was started
+    if wandb is not None and wandb.run is not None:
         wandb.run.summary.update(summary)
         wandb.finish(exit_code=exit_code)

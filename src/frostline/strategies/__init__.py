@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import torch
-from rich.console import Console
-from rich.progress import track
 
 from frostline.data.module import SentenceModule
 from frostline.encoder.families import check_depth, family_of
-from frostline.encoder.features import autocast, pooled_features
 from frostline.encoder.load import Pretrained
 from frostline.encoder.split import SplitEncoder
 from frostline.schema import Config, FrozenStrategy, FullStrategy, Lbfgs, PartialStrategy
@@ -43,24 +38,28 @@ def build_classifier(
         assert layer is not None
         return FrozenClassifier(pretrained.model, layer, *common, C=C)
     if isinstance(config.strategy, PartialStrategy):
-        return PartialClassifier(SplitEncoder(pretrained.model, config.strategy.frozen_depth), *common)
+        encoder = SplitEncoder(pretrained.model, config.strategy.frozen_depth, config.strategy.frozen_dropout)
+        return PartialClassifier(encoder, *common)
     assert isinstance(config.strategy, FullStrategy)
     return FullClassifier(SplitEncoder(pretrained.model, 0), *common)
 
 
 def build_probe(
-    config: Config, pretrained: Pretrained, datamodule: SentenceModule, classes: int, device: torch.device
+    config: Config, pretrained: Pretrained, datamodule: SentenceModule, classes: int, features: dict[str, torch.Tensor]
 ) -> FrozenClassifier:
-    """Compute every sentence's features once, choose layer and regularisation on validation, and return the untrained probe.
+    """Choose layer and regularisation on validation, and return the untrained probe.
 
     From here on ``datamodule`` yields batches of features in place of tokens.
 
-    Raises:
-        FrostlineError: a layer that the encoder does not have.
+    Args:
+        config: a valid configuration.
+        pretrained: the encoder.
+        datamodule: the sentences.
+        classes: how many.
+        features: the pooled states of the layers of :func:`probed_layers`, per split ``[layers, sentences, width]``, float32.
     """
     assert isinstance(config.strategy, FrozenStrategy)
     layers = probed_layers(config.strategy.layer, pretrained)
-    features = {name: layer_features(config, pretrained, datamodule, name, layers, device) for name in datamodule.splits}
     layer, C = layers[0], config.optimizer.C if isinstance(config.optimizer, Lbfgs) else None
     needs_C = isinstance(config.optimizer, Lbfgs) and C is None
     if len(layers) > 1 or needs_C:
@@ -77,8 +76,8 @@ def build_probe(
             classes=classes,
         )
         layer, C = best.layer, best.C if needs_C else C
-    for name, split in datamodule.splits.items():
-        split.features = features[name][layers.index(layer)].clone()
+    for name, of_layers in features.items():
+        datamodule.splits[name].features = of_layers[layers.index(layer)].clone()
     probe = build_classifier(config, pretrained, classes, layer, C)
     assert isinstance(probe, FrozenClassifier)
     if config.strategy.standardize:
@@ -86,23 +85,6 @@ def build_probe(
         assert train is not None
         probe.standardize(*standardisation(train))
     return probe
-
-
-def layer_features(
-    config: Config, pretrained: Pretrained, datamodule: SentenceModule, split: str, layers: list[int], device: torch.device
-) -> torch.Tensor:
-    """Return a split's pooled states, ``[len(layers), sentences, width]``, float32, in the precision of training."""
-    pretrained.model.to(device)  # type: ignore[arg-type]
-    with autocast(config.trainer.precision, device):
-        batches = track(
-            datamodule.scoring_batches(split, device),
-            description=f"Encoding {split}",
-            total=len(datamodule.scoring_dataloader(split)),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not (config.trainer.progress_bar and sys.stderr.isatty()),
-        )
-        return pooled_features(pretrained.model, batches, len(datamodule.splits[split]), config.model.pooling, layers)
 
 
 def probed_layers(layer: int | str, pretrained: Pretrained) -> list[int]:

@@ -9,13 +9,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
+from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from frostline.errors import DivergedError
 from frostline.optim import build_optimizer, build_schedule
 from frostline.schema import Lbfgs, OptimizerConfig, SchedulerConfig
+
+LOG_EVERY = 50  # steps
 
 
 class Classifier(LightningModule):
@@ -40,6 +44,7 @@ class Classifier(LightningModule):
             nn.init.normal_(self.head.weight, std=0.02)
             nn.init.zeros_(self.head.bias)
         self.optimizer_config, self.scheduler_config, self.seed = optimizer, scheduler, seed
+        self.steps: list[tuple[int, Tensor, float | None]] = []  # step, loss and rate, not logged yet
         self.strict_loading = False  # a Lightning checkpoint holds what trains, not the frozen blocks
         self.validation = MetricCollection(
             {
@@ -62,22 +67,27 @@ class Classifier(LightningModule):
         logits: Tensor = self.head(self.represent(batch))
         return logits
 
-    def refuse_diverged(self, split: str, loss: Tensor) -> None:
+    def refuse_diverged(self, split: str, loss: float, step: int) -> None:
         """End the run if a loss is no number any more.
 
         Raises:
             DivergedError: saying where.
         """
-        if not torch.isfinite(loss):
+        if not math.isfinite(loss):
             raise DivergedError(
-                f"The {split} loss became {loss.item()} in epoch {self.current_epoch + 1}, step {self.global_step}: "
-                "the run diverged; lower optimizer.lr."
+                f"The {split} loss became {loss} in epoch {self.current_epoch + 1}, step {step}: the run diverged; lower "
+                "optimizer.lr."
             )
 
     @property
     def is_distributed(self) -> bool:
         """Whether several devices share the run."""
         return self.trainer.world_size > 1
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether every device holds a part of the weights only."""
+        return isinstance(self.trainer.strategy, FSDPStrategy)
 
     def training_loss(self, logits: Tensor, batch: dict[str, Any]) -> Tensor:
         """Return the mean cross-entropy over the whole batch (all devices), from this device's ``logits`` [part, classes]."""
@@ -87,18 +97,36 @@ class Classifier(LightningModule):
         return mean
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
-        """Return a batch's loss.
+        """Return a batch's loss, and keep it for the curves."""
+        loss = self.training_loss(self(batch), batch)
+        groups = [] if isinstance(self.optimizer_config, Lbfgs) else self.trainer.optimizers[0].param_groups
+        self.steps.append((self.global_step, loss.detach(), max((group["lr"] for group in groups), default=None)))
+        if len(self.steps) >= LOG_EVERY or self.trainer.is_last_batch:  # before validation, which may fail for the same reason
+            self.log_steps()
+        return loss
+
+    def log_steps(self) -> None:
+        """Log the losses kept since the last time; before, they stay on their device, which need not wait for us.
 
         Raises:
-            DivergedError: the loss is not a number, or infinite.
+            DivergedError: a loss is not a number, or infinite.
         """
-        loss = self.training_loss(self(batch), batch)
-        self.refuse_diverged("training", loss)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["labels"]), sync_dist=self.is_distributed)
-        if not isinstance(self.optimizer_config, Lbfgs):
-            groups = self.trainer.optimizers[0].param_groups
-            self.log("optimizer/lr", max(group["lr"] for group in groups), batch_size=len(batch["labels"]))
-        return loss
+        if not self.steps:
+            return
+        losses = torch.stack([loss.float() for _, loss, _ in self.steps])
+        if self.is_distributed:
+            losses = self.trainer.strategy.reduce(losses, reduce_op="mean")
+        for (step, _, rate), loss in zip(self.steps, losses.tolist(), strict=True):
+            self.refuse_diverged("training", loss, step)
+            metrics = {"train/loss": loss, "epoch": self.current_epoch} | ({} if rate is None else {"optimizer/lr": rate})
+            for logger in self.trainer.loggers:
+                logger.log_metrics(metrics, step=step)
+        self.log("train/loss", losses[-1], prog_bar=True, logger=False, batch_size=1)
+        self.steps.clear()
+
+    def on_train_epoch_end(self) -> None:
+        """Log what is left of the epoch."""
+        self.log_steps()
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """Gather the metrics over all sentences; nothing is averaged over batches of unequal size."""
@@ -110,7 +138,7 @@ class Classifier(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics, once per epoch."""
-        self.refuse_diverged("validation", self.validation_loss.compute())
+        self.refuse_diverged("validation", self.validation_loss.compute().item(), self.global_step)
         metrics = {"val/loss": self.validation_loss.compute(), **self.validation.compute()}
         self.log_dict(metrics, prog_bar=True, sync_dist=self.is_distributed)
         self.validation_loss.reset()
@@ -128,11 +156,20 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what trains, and only that, with its schedule."""
         trained = [(p, height) for _, p, height in self.trained_below()] + [(p, 0) for p in self.head.parameters()]
-        optimizer = build_optimizer(self.optimizer_config, trained, fused=self.trainer.precision == "32-true")
+        optimizer = build_optimizer(self.optimizer_config, trained, fused=self.trainer.precision != "16-mixed")
         schedule = build_schedule(self.scheduler_config, optimizer, int(self.trainer.estimated_stepping_batches))
         if schedule is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip by the norm of all gradients; Lightning refuses to with a fused optimizer in mixed precision."""
+        if gradient_clip_val is not None and self.trainer.precision == "bf16-mixed" and not self.is_sharded:
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the frozen blocks out of Lightning's checkpoint."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from frostline.encoder.pool import pool
 from frostline.encoder.split import all_states
 from frostline.schema import Lbfgs, OptimizerConfig, SchedulerConfig
 from frostline.strategies.classifier import Classifier
 from frostline.strategies.probe import penalty
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class FrozenClassifier(Classifier):
@@ -74,6 +76,7 @@ class FrozenClassifier(Classifier):
 
     def on_train_epoch_end(self) -> None:
         """End training once L-BFGS has stopped before its last allowed iteration: it has converged."""
+        super().on_train_epoch_end()
         if isinstance(self.optimizer_config, Lbfgs):
             optimizer = self.trainer.optimizers[0]
             iterations = optimizer.state[self.head.weight]["n_iter"]

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from frostline.encoder.first_token import FEW_BLOCKS, only_first_token
 from frostline.encoder.pool import pool
 from frostline.encoder.split import SplitEncoder
 from frostline.schema import OptimizerConfig, SchedulerConfig
@@ -35,10 +36,16 @@ class PartialClassifier(Classifier):
     ):
         super().__init__(encoder.width, classes, optimizer, scheduler, seed)
         self.encoder, self.pooling = encoder, pooling
+        if pooling == "cls" and encoder.suffix is not None and encoder.blocks - encoder.depth <= FEW_BLOCKS:
+            only_first_token(encoder.suffix)
 
     def represent(self, batch: dict[str, Any]) -> Tensor:
-        """Return the pooled last hidden states, ``[batch, width]``."""
-        return pool(self.encoder(batch), batch["attention_mask"], self.pooling)
+        """Return the pooled last hidden states, ``[batch, width]``, of ``features``, ``states`` or token ids."""
+        if "features" in batch:
+            features: Tensor = batch["features"]
+            return features
+        states = batch["states"] if "states" in batch else self.encoder.frozen_states(batch)
+        return pool(self.encoder.upper(states, batch["attention_mask"]), batch["attention_mask"], self.pooling)
 
     def trained_below(self) -> list[tuple[str, nn.Parameter, int]]:
         """Return name, tensor and height of the parameters above the frozen depth."""

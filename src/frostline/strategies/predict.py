@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from frostline.data.module import SentenceModule
-from frostline.encoder.features import autocast
+from frostline.encoder.products import autocast
 from frostline.strategies.classifier import Classifier
 
 

@@ -49,6 +49,7 @@ def build_trainer(config: Config, run_dir: Path, loggers: list[Logger], callback
         logger=loggers,
         callbacks=callbacks,
         log_every_n_steps=1,
+        reload_dataloaders_every_n_epochs=int(config.data.batch_tokens is not None),  # their number of batches varies
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the batches are shared out by the DataModule itself
         enable_progress_bar=show_progress,

@@ -1,0 +1,165 @@
+"""Jobs, each in a process of its own, the sides of a case in turn."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from settings import BATCH_SIZE, Settings
+
+HERE = Path(__file__).parent
+TIMEOUT = 1_800  # seconds; no job takes a third of it
+
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement.
+
+    Attributes:
+        side: which side of its case, in words.
+        call: ``module:function``, called in a process of its own. It returns what ends up in the results.
+        options: its arguments. ``{work}`` in a text stands for the folder of this benchmark run.
+        seconds: about how long, with its start, on 2 cores; for the estimate only.
+        repeats: how often; the first of each side come first, then the second, and so on.
+        cache: name of Frostline's cache folder; with ``{round}`` each repeat has its own, empty at first.
+    """
+
+    side: str
+    call: str
+    options: dict[str, Any]
+    seconds: float
+    repeats: int = 5
+    cache: str = "shared"
+
+    @property
+    def key(self) -> str:
+        """What makes it another measurement; equal ones of two cases are run once.
+
+        The side belongs to it: a run on a warm cache is the same call as the one that filled the cache.
+        """
+        return json.dumps([self.side, self.call, self.options, self.cache], sort_keys=True)
+
+
+@dataclass
+class Measured:
+    """What the jobs of a case returned: by side, the results of its repeats, or why there are none."""
+
+    results: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+class Bench:
+    """Runs jobs in a temporary folder, with the assets of the user's cache and else empty caches.
+
+    Args:
+        settings: sizes and repeats.
+        tell: called with a line for the terminal after every job, and the job's expected seconds.
+    """
+
+    def __init__(self, settings: Settings, tell: Callable[[str, float], None]):
+        self.settings, self.tell = settings, tell
+        self.work = Path(tempfile.mkdtemp(prefix="frostline-bench-"))
+        self.user_cache = Path(os.environ.get("FROSTLINE_CACHE", "~/.cache/frostline")).expanduser().absolute()
+        (self.user_cache / "assets").mkdir(parents=True, exist_ok=True)
+        self.known: dict[str, list[dict[str, Any]]] = {}
+        self.hashes: dict[int, dict[str, str]] = {}
+
+    def close(self) -> None:
+        """Remove the temporary folder."""
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def prepare(self) -> str:
+        """Write the sentences for the peers (fetching the assets if need be); returns how many there are, in words."""
+        files = {f"{{work}}/sentences-{n}.json": self.settings.data_words(n) for n in self.settings.sizes}
+        result = self.run(Job("sentences", "frostline_side:export", {"files": files}, 10), 0)
+        for n in self.settings.sizes:
+            self.hashes[n] = json.loads((self.work / f"sentences-{n}.json").read_text())["hashes"]
+        return "; ".join(
+            f"{train:,} training and {validation:,} validation sentences" for train, validation in result["counts"].values()
+        )
+
+    def measure(self, jobs: list[Job]) -> Measured:
+        """Run all repeats of all jobs, in turn."""
+        measured = Measured()
+        for number in range(max(self.repeats(job) for job in jobs)):
+            for job in jobs:
+                if number >= self.repeats(job) or job.side in measured.errors:
+                    continue
+                known = self.known.setdefault(job.key, [])
+                if number >= len(known):
+                    try:
+                        known.append(self.run(job, number))
+                    except JobError as error:
+                        measured.errors[job.side] = str(error)
+                        self.tell(f"{job.side}: {error}", job.seconds)
+                        continue
+                measured.results.setdefault(job.side, []).append(known[number])
+                self.tell(f"{job.side}, {number + 1} of {self.repeats(job)}: {known[number]['wall_seconds']:.1f} s", job.seconds)
+        return measured
+
+    def repeats(self, job: Job) -> int:
+        """Return how often a job is run."""
+        return self.settings.repeats or job.repeats
+
+    def run(self, job: Job, number: int) -> dict[str, Any]:
+        """Run a job once and return its result with ``wall_seconds``, from the start of its process to its end.
+
+        Raises:
+            JobError: the process failed; or it trained on other sentences, or with another number of steps, than it should.
+        """
+        scratch = Path(tempfile.mkdtemp(prefix="job-", dir=self.work))
+        words = json.dumps({"call": job.call, "options": job.options}).replace("{work}", str(self.work))
+        started = time.perf_counter()
+        try:
+            done = subprocess.run(
+                [sys.executable, str(HERE / "worker.py"), words],
+                cwd=scratch,
+                env=self._environment(scratch, self._cache(job.cache.format(round=number))),
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+            )
+            seconds = time.perf_counter() - started
+        except subprocess.TimeoutExpired:
+            raise JobError(f"failed: took more than {TIMEOUT} s") from None
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        if done.returncode:
+            (HERE / "results").mkdir(exist_ok=True)
+            (HERE / "results" / "last_failure.log").write_text(f"{words}\n{done.stderr}", encoding="utf-8")
+            last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+            raise JobError(f"failed: {last:.300}")
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1]) | {"wall_seconds": seconds}
+        self._check(result)
+        return result
+
+    def _check(self, result: dict[str, Any]) -> None:
+        size = result.get("sentences")
+        if "hashes" in result and size in self.hashes and result["hashes"] != self.hashes[size]:
+            raise JobError("failed: trained or scored other sentences than the other sides")
+        if size and "steps" in result and result["steps"] != -(-size // BATCH_SIZE) * result["epochs"]:
+            raise JobError(f"failed: {result['steps']} steps of {size} sentences in {result['epochs']} epochs")
+
+    def _cache(self, name: str) -> Path:
+        folder = self.work / "caches" / name
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            (folder / "assets").symlink_to(self.user_cache / "assets")
+        return folder
+
+    def _environment(self, scratch: Path, cache: Path) -> dict[str, str]:
+        offline = {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline"}  # nothing here needs a hub, and nobody shall wait for one
+        return {**os.environ, **offline, "FROSTLINE_CACHE": str(cache), "FROSTLINE_OUTPUT": str(scratch / "outputs")}
+
+
+class JobError(Exception):
+    """Why a job has no result."""

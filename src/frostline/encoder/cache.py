@@ -1,0 +1,281 @@
+"""What the frozen part of an encoder says of every sentence: computed once, kept in the store, shared by all runs.
+
+A sentence is encoded without padding, together with others of exactly its length, in eval mode and under
+``torch.inference_mode()``. Its states then depend on nothing but itself: not on the sentences beside it, nor on what the
+cache held before, so a run on an empty cache and one on a full cache read the same bytes. One pass serves every depth,
+layer and pooling that is asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from frostline.data.tokens import Tokens
+from frostline.encoder.families import Family, family_of
+from frostline.encoder.load import Pretrained
+from frostline.encoder.pool import pool
+from frostline.encoder.products import autocast, choose_products
+from frostline.encoder.split import lower_states, prefix_of
+from frostline.encoder.store import Entry, NoRoom, Store, Writer
+from frostline.schema import CacheConfig
+from frostline.sizes import parse_size
+
+log = logging.getLogger(__name__)
+FORMAT = 1  # part of the key: raise it when the same sentence would get other values
+PASS_TOKENS = 1024  # a batch; larger ones leave the processor's cache
+LEAST_TOKENS = 16  # products of fewer rows are summed in another order
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of the frozen part.
+
+    Attributes:
+        depths: the states that enter these blocks, each 1 … L-1.
+        poolings: pooled states of all layers, by these poolings.
+    """
+
+    depths: frozenset[int] = field(default=frozenset())
+    poolings: frozenset[str] = field(default=frozenset())
+
+    def __or__(self, other: Wanted) -> Wanted:
+        """Return what either asks for."""
+        return Wanted(self.depths | other.depths, self.poolings | other.poolings)
+
+
+def wanted_by(depth: int | None, pooling: str, blocks: int) -> Wanted:
+    """Return what one run asks for.
+
+    Args:
+        depth: its frozen depth, 0 … L; None for a probe.
+        pooling: how it pools the last states.
+        blocks: ``L``.
+    """
+    if depth is None or depth == blocks:
+        return Wanted(poolings=frozenset({pooling}))
+    return Wanted(depths=frozenset({depth} - {0}))
+
+
+@dataclass(frozen=True)
+class CachedStates:
+    """The states that enter a block, of the sentences of one split.
+
+    Attributes:
+        entry: where they lie.
+        keys: of the split's sentences.
+        lengths: tokens of each, ``[sentences]``, int.
+    """
+
+    entry: Entry
+    keys: list[bytes]
+    lengths: NDArray[np.int64]
+
+    def pad(self, rows: list[int]) -> dict[str, Tensor]:
+        """Return ``states`` ``[batch, tokens, width]``, float32, zeros where padded, and ``attention_mask`` of ``rows``."""
+        lengths = self.lengths[rows]
+        of_rows = [self.entry.rows("states", self.keys[row]) for row in rows]
+        states = np.zeros((len(rows), int(lengths.max()), of_rows[0].shape[1]), dtype=np.float32)
+        for padded, own in zip(states, of_rows, strict=True):
+            padded[: len(own)] = own
+        mask = (np.arange(states.shape[1]) < lengths[:, None]).astype(np.int64)
+        return {"states": torch.from_numpy(states), "attention_mask": torch.from_numpy(mask)}
+
+
+class ActivationCache:
+    """The frozen part of one encoder, at one precision.
+
+    Args:
+        config: of the cache; ``mode=off`` keeps nothing beyond this object.
+        cache_dir: where it is on disk.
+        pretrained: the encoder.
+        precision: of the pass: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+        device: where the pass runs.
+        show_progress: show a bar.
+
+    Attributes:
+        computed: sentences that were encoded for this run; all others were there.
+    """
+
+    def __init__(
+        self,
+        config: CacheConfig,
+        cache_dir: Path,
+        pretrained: Pretrained,
+        precision: str,
+        device: torch.device,
+        show_progress: bool = False,
+    ):
+        self.config, self.pretrained, self.precision, self.device = config, pretrained, precision, device
+        self.show_progress = show_progress
+        self.store = Store(
+            cache_dir if config.mode == "disk" else None, None if config.mode == "off" else parse_size(config.max_size)
+        )
+        self.describes = {
+            "weights_hash": pretrained.weights_hash,
+            "architecture": pretrained.architecture,
+            "precision": precision,
+            "products": choose_products() if device.type == "cpu" else device.type,
+        }
+        alone = id(self) if config.mode == "off" else None
+        self.key = hashlib.sha256(json.dumps([FORMAT, self.describes, alone], sort_keys=True).encode()).hexdigest()[:32]
+        self.computed = 0
+
+    def without(self) -> ActivationCache:
+        """Return the same without a store, for when there is no room in it."""
+        config = dataclasses.replace(self.config, mode="off")
+        return ActivationCache(config, Path(), self.pretrained, self.precision, self.device, self.show_progress)
+
+    def states(self, splits: dict[str, Tokens], depth: int, ahead: Wanted | None = None) -> dict[str, CachedStates]:
+        """Return the states that enter block ``depth`` (1 … L-1), per split.
+
+        Raises:
+            NoRoom: as :meth:`prepare`.
+        """
+        entries = self.prepare(splits.values(), Wanted(depths=frozenset({depth})), ahead)
+        entry = entries[_states(depth)]
+        return {name: CachedStates(entry, tokens.keys, tokens.lengths) for name, tokens in splits.items()}
+
+    def features(
+        self, splits: dict[str, Tokens], pooling: str, layers: Sequence[int], ahead: Wanted | None = None
+    ) -> dict[str, Tensor]:
+        """Return the pooled states of ``layers``, per split ``[len(layers), sentences, width]``, float32.
+
+        Raises:
+            NoRoom: as :meth:`prepare`.
+        """
+        entry = self.prepare(splits.values(), Wanted(poolings=frozenset({pooling})), ahead)[_pooled(pooling)]
+        features = {
+            name: torch.from_numpy(np.stack([entry.table(str(layer), tokens.keys) for layer in layers]))
+            for name, tokens in splits.items()
+        }
+        if self.config.mode == "off":
+            self.store.forget(self.key)
+        return features
+
+    def prepare(self, splits: Iterable[Tokens], wanted: Wanted, ahead: Wanted | None = None) -> dict[str, Entry]:
+        """Make sure that the store has what is wanted of all sentences; return its entries by name.
+
+        Args:
+            splits: the sentences.
+            wanted: what this run needs.
+            ahead: what the other runs of its sweep will need: computed in the same pass if there is room.
+
+        Raises:
+            NoRoom: the disk or ``cache.max_size`` is too small.
+            FrostlineError: the cache cannot be written to; a value does not fit into fp16.
+        """
+        sentences = {key: (tokens, row) for tokens in splits for row, key in enumerate(tokens.keys)}
+        more = wanted | (ahead or Wanted())
+        if more.poolings:  # one more pooling costs next to nothing in a pass, and another pass everything again
+            more |= Wanted(poolings=frozenset({"mean", "last" if self._family.causal else "cls"}))
+        with self.store.lock(self.key):
+            try:
+                entries = self._fill(sentences, more)
+            except NoRoom:
+                if more == wanted:
+                    raise
+                entries = self._fill(sentences, wanted)
+            self.store.evict(keep={(self.key, self._folder(name)) for name in entries})
+        return entries
+
+    @property
+    def _family(self) -> Family:
+        return family_of(self.pretrained.architecture["model_type"])
+
+    def _folder(self, name: str) -> str:
+        return f"{name}-{self.config.dtype}"
+
+    def _fill(self, sentences: dict[bytes, tuple[Tokens, int]], wanted: Wanted) -> dict[str, Entry]:
+        """Encode what the store lacks; the caller holds the lock."""
+        depths = {_states(depth): depth for depth in sorted(wanted.depths)}
+        poolings = {_pooled(pooling): pooling for pooling in sorted(wanted.poolings)}
+        entries = {name: self.store.open(self.key, self._folder(name)) for name in (*depths, *poolings)}
+        lacking = {name: [key for key in sentences if key not in entry] for name, entry in entries.items()}
+        lacking = {name: keys for name, keys in lacking.items() if keys}
+        if not lacking:
+            return entries
+        blocks = self.pretrained.blocks
+        deepest = blocks if lacking.keys() & poolings.keys() else max(depths[name] for name in lacking)
+        missing = {key: sentences[key] for keys in lacking.values() for key in keys}
+        needed_by = {name: set(keys) for name, keys in lacking.items()}
+        with ExitStack() as stack:
+            writers = {}
+            for name, keys in lacking.items():
+                rows = sum(_length(sentences[key]) for key in keys) if name in depths else len(keys)
+                writers[name] = stack.enter_context(self._writer(name, depths.get(name), poolings.get(name), len(keys), rows))
+            for keys, states in self._pass(missing, deepest):
+                for name, writer in writers.items():
+                    own = [i for i, key in enumerate(keys) if key in needed_by[name]]
+                    if own:
+                        _write(
+                            writer, [keys[i] for i in own], [layer[own] for layer in states], depths.get(name), poolings.get(name)
+                        )
+        self.computed = len(missing)
+        return {name: self.store.open(self.key, self._folder(name)) for name in entries}
+
+    def _writer(self, name: str, depth: int | None, pooling: str | None, sentences: int, rows: int) -> Any:
+        width = self.pretrained.width
+        widths = {"states": width} if depth is not None else {str(layer): width for layer in range(self.pretrained.blocks + 1)}
+        describes: dict[str, Any] = {"model": self.pretrained.name, "kind": "states" if depth is not None else "pooled"}
+        describes |= {"depth": depth, "pooling": pooling} | self.describes
+        return self.store.writing(self.key, self._folder(name), describes, self.config.dtype, widths, sentences, rows)
+
+    def _pass(self, sentences: dict[bytes, tuple[Tokens, int]], depth: int) -> Iterator[tuple[list[bytes], tuple[Tensor, ...]]]:
+        """Yield batches of sentences of one length: their keys and the states of layers 0 … ``depth``, on the CPU."""
+        by_length: dict[int, list[bytes]] = defaultdict(list)
+        for key, sentence in sentences.items():
+            by_length[_length(sentence)].append(key)
+        batches = []
+        for length in sorted(by_length, reverse=True):
+            size, keys = max(1, PASS_TOKENS // length), by_length[length]
+            batches += [keys[i : i + size] for i in range(0, len(keys), size)]
+        prefix = prefix_of(self.pretrained.model, depth).to(self.device).eval()
+        console = Console(stderr=True)
+        shown = self.show_progress and sys.stderr.isatty()
+        with torch.inference_mode(), autocast(self.precision, self.device):
+            for keys in track(batches, "Encoding", console=console, transient=True, disable=not shown):
+                columns = [tokens.pad([row]) for tokens, row in (sentences[key] for key in keys)]
+                columns *= -(-LEAST_TOKENS // (len(keys) * len(columns[0]["input_ids"][0])))
+                names = columns[0].keys() - {"attention_mask"}  # nothing is padded, so nothing is masked
+                batch = {name: torch.cat([column[name] for column in columns]).to(self.device) for name in names}
+                yield keys, tuple(layer[: len(keys)].float().cpu() for layer in lower_states(prefix, batch, depth))
+
+
+def _write(writer: Writer, keys: list[bytes], states: list[Tensor], depth: int | None, pooling: str | None) -> None:
+    if depth is not None:
+        rows = states[depth]
+        writer.add(keys, [rows.shape[1]] * len(keys), {"states": rows.flatten(0, 1).numpy()})
+        return
+    assert pooling is not None
+    mask = torch.ones(states[0].shape[:2], dtype=torch.int64)
+    writer.add(keys, [1] * len(keys), {str(i): pool(layer, mask, pooling).numpy() for i, layer in enumerate(states)})
+
+
+def _length(sentence: tuple[Tokens, int]) -> int:
+    tokens, row = sentence
+    return int(tokens.offsets[row + 1] - tokens.offsets[row])
+
+
+def _states(depth: int) -> str:
+    return f"states-{depth}"
+
+
+def _pooled(pooling: str) -> str:
+    return f"pooled-{pooling}"

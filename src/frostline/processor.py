@@ -1,0 +1,55 @@
+"""What this machine's processor can do, read without importing torch."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from pathlib import Path
+
+from frostline.errors import FrostlineError
+
+
+@cache
+def processor() -> dict[str, str]:
+    """Return the first processor's entries of ``/proc/cpuinfo``, such as ``vendor_id``, ``model name`` and ``flags``."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:  # not Linux
+        return {"model name": platform.processor()}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def has_bf16() -> bool:
+    """Whether bfloat16 products run in hardware; elsewhere they are emulated, and slower than float32."""
+    flags = processor().get("flags", processor().get("Features", "")).split()
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
+
+
+def is_amd() -> bool:
+    """Whether this is an AMD processor, on which MKL reaches less than half of what oneDNN reaches."""
+    return processor().get("vendor_id") == "AuthenticAMD"
+
+
+def resolve_precision(precision: str, accelerator: str) -> str:
+    """Return the precision that a run uses: ``auto`` is bf16-mixed where the hardware computes in bf16, else 32-true.
+
+    Args:
+        precision: ``trainer.precision``.
+        accelerator: ``trainer.accelerator``; a GPU is asked itself, so torch is imported.
+
+    Raises:
+        FrostlineError: bf16-mixed on a processor that only emulates it.
+    """
+    on_gpu = False
+    if accelerator != "cpu" and precision in ("auto", "bf16-mixed"):
+        import torch
+
+        on_gpu = torch.cuda.is_available()
+    if precision == "auto":
+        return "bf16-mixed" if (torch.cuda.is_bf16_supported() if on_gpu else has_bf16()) else "32-true"
+    if precision == "bf16-mixed" and not on_gpu and not has_bf16():
+        raise FrostlineError(
+            "trainer.precision is 'bf16-mixed', but this processor has no bf16 instructions and would emulate them, slower than "
+            "float32; use trainer.precision=auto or 32-true."
+        )
+    return precision
