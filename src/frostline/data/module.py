@@ -110,9 +110,9 @@ class SentenceModule(LightningDataModule):
         """Return length-grouped random batches, one part per device."""
         return self._loader("train", self._training_batches(self.trainer.current_epoch if self.trainer else 0))
 
-    def training_steps(self, epochs: int) -> int:
-        """Return how many batches ``epochs`` epochs have."""
-        return sum(len(self._training_batches(epoch)) for epoch in range(epochs))
+    def training_steps(self, epochs: int, accumulate: int = 1) -> int:
+        """Return how many optimizer steps ``epochs`` epochs have, each of ``accumulate`` batches or what is left of an epoch."""
+        return sum(-(-len(self._training_batches(epoch)) // accumulate) for epoch in range(epochs))
 
     def _training_batches(self, epoch: int) -> LengthGroupedBatches:
         lengths = self.splits["train"].tokens.lengths

@@ -157,7 +157,11 @@ class Classifier(LightningModule):
         """Return the optimizer over what trains, and only that, with its schedule."""
         trained = [(p, height) for _, p, height in self.trained_below()] + [(p, 0) for p in self.head.parameters()]
         optimizer = build_optimizer(self.optimizer_config, trained, fused=self.trainer.precision != "16-mixed")
-        schedule = build_schedule(self.scheduler_config, optimizer, int(self.trainer.estimated_stepping_batches))
+        steps = int(self.trainer.estimated_stepping_batches)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if getattr(data, "batch_tokens", None) is not None:  # Lightning takes all epochs to be as long as the first
+            steps = data.training_steps(self.trainer.max_epochs, self.trainer.accumulate_grad_batches)
+        schedule = build_schedule(self.scheduler_config, optimizer, steps)
         if schedule is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
