@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 from settings import BATCH_SIZE, Settings
@@ -118,27 +120,28 @@ class Bench:
         """
         scratch = Path(tempfile.mkdtemp(prefix="job-", dir=self.work))
         words = json.dumps({"call": job.call, "options": job.options}).replace("{work}", str(self.work))
+        environment = self._environment(scratch, self._cache(job.cache.format(round=number)))
+        command = [sys.executable, str(HERE / "worker.py"), words]
         started = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=scratch, env=environment, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True
+        )
         try:
-            done = subprocess.run(
-                [sys.executable, str(HERE / "worker.py"), words],
-                cwd=scratch,
-                env=self._environment(scratch, self._cache(job.cache.format(round=number))),
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT,
-            )
+            out, err = process.communicate(timeout=TIMEOUT)
             seconds = time.perf_counter() - started
         except subprocess.TimeoutExpired:
             raise JobError(f"failed: took more than {TIMEOUT} s") from None
         finally:
+            if process.poll() is None:  # too late, or interrupted: end it with all that it started
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
             shutil.rmtree(scratch, ignore_errors=True)
-        if done.returncode:
+        if process.returncode:
             (HERE / "results").mkdir(exist_ok=True)
-            (HERE / "results" / "last_failure.log").write_text(f"{words}\n{done.stderr}", encoding="utf-8")
-            last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+            (HERE / "results" / "last_failure.log").write_text(f"{words}\n{err}", encoding="utf-8")
+            last = (err.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
             raise JobError(f"failed: {last:.300}")
-        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1]) | {"wall_seconds": seconds}
+        result: dict[str, Any] = json.loads(out.splitlines()[-1]) | {"wall_seconds": seconds}
         self._check(result)
         return result
 

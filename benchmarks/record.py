@@ -80,11 +80,11 @@ def read() -> Cases:
     return json.loads(REFERENCE.read_text(encoding="utf-8")) if REFERENCE.is_file() else {}
 
 
-def write_raw(found: Cases) -> None:
+def write_raw(found: Cases, started: datetime) -> None:
     """Write every single measurement into benchmarks/results/, which is not in git."""
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
-    name = datetime.now().strftime("%Y-%m-%d-%H-%M-%S.json")
+    name = started.strftime("%Y-%m-%d-%H-%M-%S.json")
     (folder / name).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -44,8 +46,7 @@ def main() -> int:
     found = measure(settings, names, console)
     reference = record.read()
     record.show(found, {} if chosen.quick else reference, Console(width=None if sys.stdout.isatty() else 180))
-    record.write_raw(found)
-    if not chosen.quick and (chosen.write or not chosen.cases):
+    if found and not chosen.quick and (chosen.write or not chosen.cases):
         record.write(found, reference, command="make bench" if not chosen.cases else " ".join(["python", *sys.argv]))
         console.print(f"Written: {record.TABLE.relative_to(record.ROOT)} and {record.REFERENCE.relative_to(record.ROOT)}")
     return int(any(case["errors"] for case in found.values()))
@@ -55,6 +56,8 @@ def measure(settings: Settings, names: list[str], console: Console) -> dict[str,
     """Run the cases one after another; return per case its rows, and everything that was measured."""
     modules = {name: importlib.import_module(f"cases.{name}") for name in names}
     found: dict[str, dict[str, Any]] = {}
+    started = datetime.now()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: end what runs, remove the temporary folder
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("")
@@ -75,6 +78,7 @@ def measure(settings: Settings, names: list[str], console: Console) -> dict[str,
                 console.print(f"[bold]{module.TITLE}")
                 measured = bench.measure(module.jobs(settings))
                 found[name] = record.case(module, module.rows(settings, measured), measured)
+                record.write_raw(found, started)
         except KeyboardInterrupt:
             console.print("Interrupted: the table has the cases so far.")
         except JobError as error:

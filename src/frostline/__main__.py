@@ -91,11 +91,11 @@ def run_train(overrides: list[str]) -> int:
         config = validate(composed)
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return run_job(config)
-        from frostline.commands.train import train
-
         run_dir = Path(HydraConfig.get().runtime.output_dir)
         if "LOCAL_RANK" not in os.environ and is_finished(run_dir, config):
             return 0
+        from frostline.commands.train import train
+
         show_metrics(train(config, run_dir), run_dir)
         return 0
 

@@ -42,13 +42,26 @@ def test_every_train_command_composes_to_a_valid_configuration(words):
 def test_every_other_command_knows_its_options(frostline, words):
     """On a directory that does not exist, the complaint is about the directory, not about the options."""
     result = frostline(words[1], *(word.replace("<dir>", "nowhere") for word in words[2:]))
-    assert result.status == 1
-    assert "nowhere" in result.err
+    of_a_run = "<dir>" in " ".join(words)
+    assert result.status == int(of_a_run), result.err
+    assert ("nowhere" in result.err) == of_a_run
 
 
 def test_every_choice_of_every_group_is_in_the_readme():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README, flags=re.MULTILINE))
-    for group in ("data", "model", "strategy", "optimizer", "scheduler", "trainer", "callbacks", "cache", "logger", "experiment", "sweep"):
+    for group in (
+        "data",
+        "model",
+        "strategy",
+        "optimizer",
+        "scheduler",
+        "trainer",
+        "callbacks",
+        "cache",
+        "logger",
+        "experiment",
+        "sweep",
+    ):
         listed = set(re.findall(r"`(\w+)`", rows[group]))
         assert {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} <= listed, group
 

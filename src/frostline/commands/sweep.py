@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
@@ -30,8 +31,6 @@ def run_job(config: Config) -> int:
     Returns:
         0, or 1 if the job failed.
     """
-    from frostline.commands.train import train
-
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
     log.info("%s %s", sweep_progress(hydra.job.num), " ".join(hydra.overrides.task))
@@ -39,6 +38,8 @@ def run_job(config: Config) -> int:
         return 0
     if config.trainer.devices != 1 or config.trainer.num_nodes > 1:
         return run_apart(run_dir, list(hydra.overrides.task))
+    from frostline.commands.train import train  # not before: it takes seconds, and finished jobs are passed over
+
     try:
         train(config, run_dir, group=Path(hydra.sweep.dir).name, once=ONCE)
         return 0
@@ -47,6 +48,8 @@ def run_job(config: Config) -> int:
             traceback.print_exc()
         log.error("Job %s failed: %s", hydra.job.num, error)
         return 1
+    finally:
+        gc.collect()  # what Lightning leaves behind in cycles
 
 
 def sweep_progress(number: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import json
 import logging
 import operator
@@ -72,7 +71,6 @@ def train(config: Config, run_dir: Path, group: str | None = None, once: Once | 
         raise
     finally:
         finish_wandb({}, exit_code=1)  # only if an exception left it open
-        gc.collect()
 
 
 def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> dict[str, float]:
