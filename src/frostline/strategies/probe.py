@@ -1,4 +1,4 @@
-"""The exact linear probe: L2-regularised logistic regression, and which layer and strength are best on validation."""
+"""The exact linear probe's conventions, and which layer and strength are best on validation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from frostline.strategies.probes import exact_probes
+
 C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 MAX_WIDENINGS = 3  # how often a grid whose best value lies on its edge grows tenfold
-MAX_ITERATIONS = 2_000
 
 
 @dataclass(frozen=True)
@@ -49,47 +50,9 @@ def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         features: of the training split, ``[sentences, width]``.
     """
-    mean, scale = features.double().mean(dim=0), features.double().std(dim=0, correction=0)
+    mean = features.double().mean(dim=0)
+    scale = torch.linalg.vector_norm(features.double() - mean, dim=0) / len(features) ** 0.5  # std takes three times as long
     return mean, torch.where(scale > 1e-12, scale, torch.ones_like(scale))
-
-
-def logistic_regression(
-    features: Tensor, labels: Tensor, classes: int, C: float, start: tuple[Tensor, Tensor] | None = None, tolerance: float = 1e-6
-) -> tuple[Tensor, Tensor]:
-    """Solve L2-regularised multinomial logistic regression (convex, so there is one solution) by L-BFGS in float64.
-
-    Args:
-        features: ``[sentences, width]``.
-        labels: ``[sentences]``, int64 in 0 … classes-1.
-        classes: how many.
-        C: inverse strength of the penalty, as in scikit-learn; the bias is not penalised.
-        start: weight and bias to begin from; zeros by default.
-        tolerance: stop when no component of the gradient is larger.
-
-    Returns:
-        weight ``[classes, width]`` and bias ``[classes]``, float64.
-    """
-    features = features.double()
-    if start is None:
-        start = (features.new_zeros(classes, features.shape[1]), features.new_zeros(classes))
-    weight, bias = (t.clone().requires_grad_() for t in start)
-    optimizer = torch.optim.LBFGS(
-        [weight, bias],
-        max_iter=MAX_ITERATIONS,
-        max_eval=100 * MAX_ITERATIONS,
-        tolerance_grad=tolerance,
-        tolerance_change=1e-12,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(F.linear(features, weight, bias), labels) + penalty(weight, C, len(labels))
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return weight.detach(), bias.detach()
 
 
 def choose_probe(
@@ -142,21 +105,19 @@ def _choose_strength(
     classes: int,
 ) -> Choice:
     tried: dict[float, Choice] = {}
-    solution: tuple[Tensor, Tensor] | None = None
-    grid = sorted(C_grid)
+    new = sorted(set(C_grid))
     for _ in range(MAX_WIDENINGS + 1 if widen else 1):
-        for C in grid:
-            if C in tried:
-                continue
-            solution = logistic_regression(train, labels, classes, C, start=solution, tolerance=1e-4)
-            logits = F.linear(validation, *solution)
+        (weights,), (biases,) = exact_probes(train[None], labels, classes, new)
+        for C, weight, bias in zip(new, weights, biases, strict=True):
+            logits = F.linear(validation, weight, bias)
             accuracy = (logits.argmax(dim=1) == validation_labels).double().mean().item()
             tried[C] = Choice(layer, C, accuracy, F.cross_entropy(logits, validation_labels).item())
         best = max(tried.values(), key=lambda choice: choice.rank)
-        if grid[0] == best.C:
-            grid = [grid[0] / 10, *grid]
-        elif grid[-1] == best.C:
-            grid = [*grid, grid[-1] * 10]
+        lowest, highest = min(tried), max(tried)
+        if lowest == best.C:
+            new = [lowest / 10]
+        elif highest == best.C:
+            new = [highest * 10]
         else:
             break
     return best
