@@ -43,6 +43,7 @@ def outline(config: ModelConfig, cache_dir: Path) -> Outline:
         from transformers import AutoConfig
 
         loaded = from_hub(AutoConfig, name, revision)
+        family_of(loaded.model_type)
         found = {key: getattr(loaded, key) for key in keys}
     model_type, blocks, positions = (found[key] for key in keys)
     family = family_of(model_type)

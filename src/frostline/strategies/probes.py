@@ -17,7 +17,7 @@ from frostline.optim import build_schedule
 from frostline.schema import AdamW, SchedulerConfig
 
 MAX_ITERATIONS = 20_000  # of conjugate gradients; tens are usual
-FLOAT32_ITERATIONS = 200
+FLOAT32_ITERATIONS = 200  # before those in float64
 MAX_LINE_STEPS = 40
 LINE_TOLERANCE = 0.3  # a line search ends once the slope has fallen to this share
 
@@ -96,9 +96,9 @@ def _solve(features: Tensor, labels: Tensor, classes: int, strengths: Sequence[f
     ridge = torch.tensor([(2.0 if classes == 2 else 1.0) / (C * sentences) for C in strengths], dtype=torch.float64)
     ridge = F.pad(ridge[:, None, None].expand(-1, 1, width), (0, 1))
     weights = torch.zeros(len(strengths), classes - 1, width + 1, dtype=torch.float64)
-    # float32 is twice as fast and resolves gradients down to about 1e-6 of the features' size; float64 does the rest.
+    # float32 is twice as fast, but resolves no gradient much below 1e-6 of the features' size; float64 does the rest.
     size = (covariance.diagonal() + mean.square()).max().sqrt().clamp(min=1).item()
-    rough = max(tolerance, 1e-5 * size)
+    rough = max(tolerance, 1e-6 * size)
     weights, _ = _descend(problem.to(torch.float32), ridge.float(), weights.float(), rough, FLOAT32_ITERATIONS)
     weights, error = _descend(problem.to(torch.float64), ridge, weights.double(), tolerance, MAX_ITERATIONS)
     if not error <= tolerance:
