@@ -139,6 +139,8 @@ class Bench:
         if process.returncode:
             (HERE / "results").mkdir(exist_ok=True)
             (HERE / "results" / "last_failure.log").write_text(f"{words}\n{err}", encoding="utf-8")
+            if process.returncode < 0:
+                raise JobError(f"failed: ended by signal {-process.returncode} ({signal.Signals(-process.returncode).name})")
             last = (err.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
             raise JobError(f"failed: {last:.300}")
         result: dict[str, Any] = json.loads(out.splitlines()[-1]) | {"wall_seconds": seconds}
