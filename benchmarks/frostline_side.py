@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -23,72 +24,58 @@ from settings import BATCH_SIZE
 # --- data -----------------------------------------------------------------------------------------------------------
 
 
-def export(files: dict[str, list[str]]) -> dict[str, Any]:
-    """Write the sentences of runs, file name -> overrides, for the peers to read."""
+def export(path: str, words: list[str]) -> dict[str, Any]:
+    """Write the sentences of a run for the peers to read."""
     from frostline.data.assets import fetch
     from frostline.data.sentences import load_data
 
-    counts = {}
-    for file, words in files.items():
-        config = configuration(words)
-        cache_dir = Path(config.paths.cache_dir)
-        data = load_data(config.data, cache_dir, config.seed)
-        train, validation = (
-            workload.Split(list(data.splits[name]["text"]), list(data.splits[name]["label"])) for name in ("train", "validation")
-        )
-        hashes = {name: data.hashes[name] for name in ("train", "validation")}
-        workload.write(Path(file), workload.Workload(train, validation, hashes, str(fetch("minilm", cache_dir).resolve())))
-        counts[file] = [len(train.texts), len(validation.texts)]
-    return {"counts": counts}
+    config = configuration(words)
+    cache_dir = Path(config.paths.cache_dir)
+    data = load_data(config.data, cache_dir, config.seed)
+    train, validation = (
+        workload.Split(list(data.splits[name]["text"]), list(data.splits[name]["label"])) for name in ("train", "validation")
+    )
+    hashes = {name: data.hashes[name] for name in ("train", "validation")}
+    workload.write(Path(path), workload.Workload(train, validation, hashes, str(fetch("minilm", cache_dir).resolve())))
+    return {"counts": [len(train.texts), len(validation.texts)], "written": hashes}
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
 
 
-def configuration(words: list[str], optional: list[str] | None = None) -> Any:
-    """Return a valid configuration; ``optional`` words that this version does not know are left out."""
+def configuration(words: list[str]) -> Any:
+    """Return a valid configuration."""
     from frostline.commands.launch import compose_alone
     from frostline.config import validate
 
-    return validate(compose_alone("train", words + supported(words, optional or [])))
+    return validate(compose_alone("train", words))
 
 
-def supported(words: list[str], optional: list[str]) -> list[str]:
-    """Return those of the ``optional`` overrides that this version of Frostline knows."""
-    known = []
-    for word in optional:
-        try:
-            configuration([*words, word])
-        except Exception:  # of Hydra or Frostline, whatever says that there is no such key or choice
-            continue
-        known.append(word)
-    return known
-
-
-def train(words: list[str], optional: list[str] | None = None, after: Callable[[Any], None] | None = None) -> dict[str, Any]:
+def train(words: list[str], after: Callable[[Any], None] | None = None, once: Any = None) -> dict[str, Any]:
     """Train one run in this process.
 
     Args:
         words: overrides.
-        optional: more of them, left out where this version of Frostline does not know them.
         after: called with Lightning's Trainer once it has fitted.
+        once: what runs of a sweep share.
 
     Returns:
-        ``seconds`` and ``steps`` of the training steps alone; ``train_seconds`` of the whole ``train(config, run_dir)`` with
-        reading, caches and scoring; from the run directory what a comparison needs.
+        ``seconds`` and ``steps`` of the training steps alone; ``before`` the first one; ``train_seconds`` of the whole
+        ``train(config, run_dir)`` with reading, caches and scoring; from the run directory what a comparison needs.
     """
     from frostline.commands.train import train as frostline_train
 
-    config = configuration(words, optional)
+    config = configuration(words)
     run_dir = Path(f"run-{time.time_ns()}").absolute()
     with fit_watched(after) as clock:
         started = time.perf_counter()
-        frostline_train(config, run_dir)
+        frostline_train(config, run_dir, once=once)
         seconds = time.perf_counter() - started
     metrics, manifest = (json.loads((run_dir / f"{name}.json").read_text()) for name in ("metrics", "manifest"))
     return {
         "seconds": clock.seconds,
         "steps": clock.steps,
+        "before": clock.began - started,
         "after_first": clock.after_first,
         "epochs": config.trainer.max_epochs,
         "train_seconds": seconds,
@@ -121,19 +108,26 @@ def fit_watched(after: Callable[[Any], None] | None) -> Iterator[Any]:
 def every_depth(words: list[str], blocks: int, repeats: int) -> dict[str, Any]:
     """Return the seconds of the training steps at every frozen depth, uncached and cached, depths in turn.
 
-    A cached run is preceded by one that fills the cache. ``cached`` is empty where this version has no cache.
+    A cached run is preceded by one that fills the cache.
     """
     depths = range(blocks + 1)
-    has_cache = bool(supported([], ["cache=off"]))
-    kinds = {"uncached": ["cache=off"], **({"cached": []} if has_cache else {})}
+    kinds = {"uncached": ["cache=off"], "cached": []}
     seconds: dict[str, dict[int, list[float]]] = {kind: {depth: [] for depth in depths} for kind in kinds}
     for number in range(repeats + 1):  # the first fills caches and warms up
         for depth in depths:
             for kind, off in kinds.items():
-                run = train([*words, "strategy=partial", f"strategy.frozen_depth={depth}"], optional=off)
+                run = train([*words, "strategy=partial", f"strategy.frozen_depth={depth}", *off])
                 if number > 0:
                     seconds[kind][depth].append(run["seconds"])
     return seconds
+
+
+def cache_size(depth: int) -> dict[str, Any]:
+    """Return what the activation cache holds of the states that enter a block."""
+    from frostline.encoder.store import entries
+
+    (entry,) = [e for e in entries(Path(os.environ["FROSTLINE_CACHE"])) if e.describes.get("depth") == depth]
+    return {"cached": entry.sentences, "tokens": entry.rows, "bytes": entry.bytes}
 
 
 def overhead(words: list[str], repeats: int) -> dict[str, Any]:
@@ -163,6 +157,17 @@ def overhead(words: list[str], repeats: int) -> dict[str, Any]:
 
     runs = [train(words, after=loop) for _ in range(repeats + 1)]
     return {"inside": [run["after_first"] for run in runs[1:]], "bare": bare[1:], "timed_steps": runs[0]["steps"] - 1}
+
+
+def probe_jobs(words: list[str], rates: list[float]) -> dict[str, Any]:
+    """Train a probe with one rate after the other, as a multirun does; ``before``: seconds from a job's start to its first step.
+
+    The first job, which loads weights and sentences, does not count.
+    """
+    from frostline.once import Once
+
+    once = Once()
+    return {"before": [train([*words, f"optimizer.lr={rate}"], once=once)["before"] for rate in rates][1:]}
 
 
 # --- the command line -----------------------------------------------------------------------------------------------
@@ -253,21 +258,23 @@ class Features:
         return [int(n) for name in self.names for n in self.module.splits[name].tokens.lengths]
 
 
-def encode(words: list[str], precisions: list[str]) -> dict[str, Any]:
+def encode(words: list[str]) -> dict[str, Any]:
     """Compute the features of all layers with two poolings; seconds include tokenising. A first pass warms up."""
-    seconds, count = {}, 0
-    for precision in precisions:
-        features = Features([*words, f"trainer.precision={precision}"], splits=("validation",))
-        features.tokenise(Path(f"warm-{precision}"))
-        features.encode()
-        features.names = ("train", "validation")
-        started = time.perf_counter()
-        features.tokenise(Path(f"cold-{precision}"))
-        features.encode()
-        seconds[precision] = time.perf_counter() - started
-        count = len(features.lengths)
+    features = Features(words, splits=("validation",))
+    features.tokenise(Path("warm"))
+    features.encode()
+    features.names = ("train", "validation")
+    started = time.perf_counter()
+    features.tokenise(Path("cold"))
+    features.encode()
+    seconds = time.perf_counter() - started
     hashes = {name: features.data.hashes[name] for name in ("train", "validation")}
-    return {"seconds": seconds, "encoded": count, "hashes": hashes, "sentences": len(features.data.splits["train"])}
+    return {
+        "seconds": seconds,
+        "encoded": len(features.lengths),
+        "hashes": hashes,
+        "sentences": len(features.data.splits["train"]),
+    }
 
 
 def encoding_pass(words: list[str]) -> dict[str, Any]:

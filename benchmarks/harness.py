@@ -16,10 +16,13 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
-from settings import BATCH_SIZE, Settings
+from frostline.processor import has_bf16
+
+from settings import BATCH_SIZE, SENTENCES, Settings
 
 HERE = Path(__file__).parent
 TIMEOUT = 1_800  # seconds; no job takes a third of it
+NO_BF16 = "not measured: this processor has no bf16 instructions"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Job:
         seconds: about how long, with its start, on 2 cores; for the estimate only.
         repeats: how often; the first of each side come first, then the second, and so on.
         cache: name of Frostline's cache folder; with ``{round}`` each repeat has its own, empty at first.
+        bf16: computes in bf16, so it is not run where the processor would only emulate that.
     """
 
     side: str
@@ -41,6 +45,7 @@ class Job:
     seconds: float
     repeats: int = 5
     cache: str = "shared"
+    bf16: bool = False
 
     @property
     def key(self) -> str:
@@ -53,10 +58,21 @@ class Job:
 
 @dataclass
 class Measured:
-    """What the jobs of a case returned: by side, the results of its repeats, or why there are none."""
+    """What the jobs of a case returned: by side, the results of its repeats, or why there are none.
+
+    Attributes:
+        results: of the sides that ended well.
+        errors: of those that failed.
+        left_out: of those that this machine cannot run.
+    """
 
     results: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def reason(self, side: str) -> str:
+        """Return why a side has no results."""
+        return self.errors.get(side) or self.left_out.get(side, "not run")
 
 
 class Bench:
@@ -73,7 +89,7 @@ class Bench:
         self.user_cache = Path(os.environ.get("FROSTLINE_CACHE", "~/.cache/frostline")).expanduser().absolute()
         (self.user_cache / "assets").mkdir(parents=True, exist_ok=True)
         self.known: dict[str, list[dict[str, Any]]] = {}
-        self.hashes: dict[int, dict[str, str]] = {}
+        self.hashes: dict[str, str] = {}
 
     def close(self) -> None:
         """Remove the temporary folder."""
@@ -81,17 +97,15 @@ class Bench:
 
     def prepare(self) -> str:
         """Write the sentences for the peers (fetching the assets if need be); returns how many there are, in words."""
-        files = {f"{{work}}/sentences-{n}.json": self.settings.data_words(n) for n in self.settings.sizes}
-        result = self.run(Job("sentences", "frostline_side:export", {"files": files}, 10), 0)
-        for n in self.settings.sizes:
-            self.hashes[n] = json.loads((self.work / f"sentences-{n}.json").read_text())["hashes"]
-        return "; ".join(
-            f"{train:,} training and {validation:,} validation sentences" for train, validation in result["counts"].values()
-        )
+        options = {"path": SENTENCES, "words": self.settings.data_words(self.settings.train_size)}
+        result = self.run(Job("sentences", "frostline_side:export", options, 10), 0)
+        self.hashes = result["written"]
+        return f"{result['counts'][0]:,} training and {result['counts'][1]:,} validation sentences"
 
     def measure(self, jobs: list[Job]) -> Measured:
         """Run all repeats of all jobs, in turn."""
         measured = Measured()
+        measured.left_out = {job.side: NO_BF16 for job in jobs if self.repeats(job) == 0}
         for number in range(max(self.repeats(job) for job in jobs)):
             for job in jobs:
                 if number >= self.repeats(job) or job.side in measured.errors:
@@ -109,8 +123,8 @@ class Bench:
         return measured
 
     def repeats(self, job: Job) -> int:
-        """Return how often a job is run."""
-        return self.settings.repeats or job.repeats
+        """Return how often a job is run: never, if this machine cannot."""
+        return 0 if job.bf16 and not has_bf16() else self.settings.repeats or job.repeats
 
     def run(self, job: Job, number: int) -> dict[str, Any]:
         """Run a job once and return its result with ``wall_seconds``, from the start of its process to its end.
@@ -149,7 +163,7 @@ class Bench:
 
     def _check(self, result: dict[str, Any]) -> None:
         size = result.get("sentences")
-        if "hashes" in result and size in self.hashes and result["hashes"] != self.hashes[size]:
+        if "hashes" in result and size == self.settings.train_size and result["hashes"] != self.hashes:
             raise JobError("failed: trained or scored other sentences than the other sides")
         if size and "steps" in result and result["steps"] != -(-size // BATCH_SIZE) * result["epochs"]:
             raise JobError(f"failed: {result['steps']} steps of {size} sentences in {result['epochs']} epochs")

@@ -20,7 +20,8 @@ from harness import Measured
 from rows import Row
 
 ROOT = Path(__file__).parents[1]
-TABLE, REFERENCE = ROOT / "docs" / "performance_table.md", ROOT / "docs" / "performance.json"
+TABLE, REFERENCE = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.json"
+MARK = "<!-- All below is written by make bench. -->\n"
 CHANGED = 0.1  # of a ratio: more than this is marked
 PACKAGES = ("torch", "transformers", "accelerate", "lightning", "sentence-transformers", "datasets")
 HEADERS = ("case", "peer", "Frostline", "ratio (lowest … highest)", "repeats, peer / Frostline")
@@ -93,7 +94,8 @@ def write(found: Cases, reference: Cases, command: str) -> None:
     cases = {**reference, **{name: c | {"command": command} for name, c in found.items()}}
     REFERENCE.parent.mkdir(exist_ok=True)
     REFERENCE.write_text(json.dumps(cases, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    TABLE.write_text(markdown(cases), encoding="utf-8")
+    text = TABLE.read_text(encoding="utf-8") if TABLE.is_file() else ""
+    TABLE.write_text(text.partition(MARK)[0] + MARK + markdown(cases), encoding="utf-8")
 
 
 def then(name: str, row: dict[str, Any], reference: Cases) -> float | None:
@@ -126,15 +128,15 @@ def show(found: Cases, reference: Cases, console: Console) -> None:
 
 def markdown(cases: Cases) -> str:
     """Return the table as Markdown, with the command, the machine, the versions and what each case times."""
-    lines = ["# Frostline beside what a user would pick instead", "", "A ratio above 1 is in Frostline's favour.", ""]
+    lines = ["", "## The table", "", "A ratio above 1 is in Frostline's favour.", ""]
     lines += [f"| {' | '.join(HEADERS)} |", "| --- | --- | --- | --- | --- |"]
     for kept in cases.values():
         for row in kept["rows"]:
             lines.append(f"| {kept['title']} | {row['peer']} | {row['own']} | {ratio(row)} | {row['repeats']} |")
-    lines += ["", "## How it was measured", ""]
+    lines += ["", "### How it was measured", ""]
     for around, titles in grouped(cases).items():
         lines += [f"- {titles}: {around}"]
-    lines += ["", "## What is timed", ""]
+    lines += ["", "### What is timed", ""]
     for kept in cases.values():
         lines += [f"- **{kept['title']}**: {' '.join(kept['timed'].split())}"]
     return "\n".join([*lines, ""])

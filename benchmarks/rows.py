@@ -61,7 +61,7 @@ def versus(
     cells = []
     for side, show in (peer, own):
         results = measured.results.get(side)
-        words = show(results) if results else measured.errors.get(side, "not run")
+        words = show(results) if results else measured.reason(side)
         cells.append(f"{side}: {words}")
     theirs, ours = measured.results.get(peer[0], []), measured.results.get(own[0], [])
     row = Row(key, what + cells[0], cells[1], repeats=f"{len(theirs)} / {len(ours)}")

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 BATCH_SIZE, LEARNING_RATE, MAX_LENGTH = 32, 1e-4, 128
+SENTENCES = "{work}/sentences.json"  # what peers read; Bench puts the folder in
+
+PRECISIONS = ("32-true", "bf16-mixed")
 
 
 @dataclass(frozen=True)
@@ -15,11 +18,12 @@ class Settings:
     Attributes:
         small: whether these are the sizes of a smoke test.
         repeats: overrides every job's own number of repeats; None leaves them.
-        validation_share: of the 10,072 sentences; 0.1 are 1,008.
-        train_size: training sentences of a fine-tuning or a probe.
+        validation_share: of the 10,072 sentences; 0.05 are 504.
+        train_size: training sentences of a fine-tuning, of a probe and of every cell of the sweep.
         probe_epochs: of the mini-batch probe.
-        sweep_size, sweep_rates, sweep_depths, sweep_epochs: the sweep.
-        many_sample, many_rates, many_seeds, many_epochs: the many probes, and how many of them are fitted one at a time.
+        sweep_rates, sweep_depths, sweep_epochs: the sweep.
+        many_size, many_rates, many_seeds, many_epochs: the many probes, and their training sentences.
+        many_sample: how many of them are fitted one at a time.
         step_size: training sentences where only single steps are looked at.
         inner: repeats inside one process, where the sides take turns in it.
         scales: numbers of training sentences for the scaling.
@@ -27,13 +31,13 @@ class Settings:
 
     small: bool = False
     repeats: int | None = None
-    validation_share: float = 0.1
-    train_size: int = 2_000
+    validation_share: float = 0.05
+    train_size: int = 1_000
     probe_epochs: int = 10
-    sweep_size: int = 1_000
     sweep_rates: Sequence[float] = (1e-5, 3e-5, 1e-4, 3e-4)
     sweep_depths: Sequence[int] = (0, 2, 4, 6)
     sweep_epochs: int = 2
+    many_size: int = 2_000
     many_sample: int = 10
     many_rates: int = 20
     many_seeds: int = 5
@@ -41,11 +45,6 @@ class Settings:
     step_size: int = 480
     inner: int = 5
     scales: Sequence[int] = (1_000, 3_000, 8_900)
-
-    @property
-    def sizes(self) -> list[int]:
-        """Every number of training sentences that a peer needs as a file."""
-        return sorted({self.train_size, self.sweep_size})
 
     def data_words(self, train_size: int, validation_share: float | None = None) -> list[str]:
         """Return Frostline's overrides for the data, and what else all runs have in common.
@@ -65,12 +64,12 @@ def quick() -> Settings:
         small=True,
         repeats=1,
         validation_share=0.02,
-        train_size=128,
+        train_size=64,
         probe_epochs=2,
-        sweep_size=64,
         sweep_rates=(1e-4, 3e-4),
         sweep_depths=(2, 6),
         sweep_epochs=1,
+        many_size=128,
         many_sample=2,
         many_rates=3,
         many_seeds=2,

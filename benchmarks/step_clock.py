@@ -15,16 +15,18 @@ class StepClock(Callback):
         seconds: counted so far, over all epochs.
         steps: optimizer steps so far (batches).
         after_first: seconds from the end of the first step to the end of the last, of one epoch.
+        began: when the first epoch did, on :func:`time.perf_counter`'s clock.
     """
 
     def __init__(self) -> None:
-        self.seconds, self.steps, self.after_first = 0.0, 0, 0.0
+        self.seconds, self.steps, self.after_first, self.began = 0.0, 0, 0.0, 0.0
         self._since: float | None = None
         self._first = 0.0
 
     def on_train_epoch_start(self, *_: Any) -> None:
         """Start."""
         self._since = time.perf_counter()
+        self.began = self.began or self._since
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Count a step."""

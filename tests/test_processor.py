@@ -10,7 +10,7 @@ import torch
 
 from frostline import processor as processor_module
 from frostline.errors import FrostlineError
-from frostline.processor import has_bf16, is_amd, processor, resolve_precision
+from frostline.processor import has_bf16, mkl_is_slow, processor, resolve_precision
 
 OLD = "fpu vme sse4_2 avx2 avx512f"
 CPUINFO = "processor\t: {number}\nvendor_id\t: {vendor}\nmodel name\t: A: B\nflags\t\t: {flags}\n\n"
@@ -93,13 +93,18 @@ def test_a_gpu_is_asked_itself(
 
 
 @pytest.mark.parametrize(
-    ("content", "amd"),
-    [(x86(vendor="AuthenticAMD"), True), (x86(), False), (None, False)],
-    ids=["AMD", "Intel", "no /proc"],
+    ("content", "slow"),
+    [
+        (x86(vendor="AuthenticAMD"), True),
+        (x86("fpu sse4_2 avx2", vendor="AuthenticAMD"), False),
+        (x86(), False),
+        (None, False),
+    ],
+    ids=["AMD", "AMD without AVX-512", "Intel", "no /proc"],
 )
-def test_the_maker_is_read(cpuinfo, content: str | None, amd: bool) -> None:
+def test_mkl_is_slow_on_amd_processors_with_avx512(cpuinfo, content: str | None, slow: bool) -> None:
     cpuinfo(content)
-    assert is_amd() == amd
+    assert mkl_is_slow() == slow
     assert "model name" in processor()
     if content:
         assert processor()["model name"] == "A: B", "the first of them, with all that follows the first colon"

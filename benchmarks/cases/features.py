@@ -6,29 +6,30 @@ that of bf16-mixed.
 
 from harness import Job, Measured
 from rows import Row, median, versus
-from settings import Settings
+from settings import PRECISIONS, SENTENCES, Settings
 
 TITLE = "features"
 PEER, OWN = "sentence-transformers, last layer", "7 layers x 2 poolings"
-PRECISIONS = ("32-true", "bf16-mixed")
 
 
 def jobs(s: Settings) -> list[Job]:
-    """Return both sides; each measures both precisions."""
-    own = {"words": s.data_words(s.sweep_size), "precisions": PRECISIONS}
-    return [
-        Job(PEER, "peers.sentence_transformers:encode", {"sentences": f"{{work}}/sentences-{s.sweep_size}.json"}, 25),
-        Job(OWN, "frostline_side:encode", own, 25),
-    ]
+    """Return both sides in both precisions."""
+    found = []
+    for precision in PRECISIONS:
+        bf16 = precision == "bf16-mixed"
+        own = {"words": [*s.data_words(s.train_size), f"trainer.precision={precision}"]}
+        peer = {"sentences": SENTENCES, "precision": precision}
+        found += [
+            Job(f"{PEER}, {precision}", "peers.sentence_transformers:encode", peer, 20, bf16=bf16),
+            Job(f"{OWN}, {precision}", "frostline_side:encode", own, 15, bf16=bf16),
+        ]
+    return found
 
 
 def rows(s: Settings, m: Measured) -> list[Row]:
     """Return a row per precision."""
-    found = []
-    for precision in PRECISIONS:
 
-        def show(results: list[dict[str, dict[str, float]]], precision: str = precision) -> str:
-            return f"{median(results, lambda r: r['encoded'] / r['seconds'][precision]):.0f} sentences/s ({precision})"
+    def show(results: list[dict[str, float]]) -> str:
+        return f"{median(results, lambda r: r['encoded'] / r['seconds']):.0f} sentences/s"
 
-        found.append(versus(m, precision, (PEER, show), (OWN, show), lambda r, p=precision: r["seconds"][p]))
-    return found
+    return [versus(m, p, (f"{PEER}, {p}", show), (f"{OWN}, {p}", show), lambda r: r["seconds"]) for p in PRECISIONS]

@@ -5,24 +5,25 @@ HF Trainer: its own train_runtime. The same sentences, batch size 32, rate 1e-4;
 
 from harness import Job, Measured
 from rows import Row, rate, versus
-from settings import Settings
+from settings import PRECISIONS, SENTENCES, Settings
 
 TITLE = "full fine-tuning"
-DEFAULTS, BEST = "HF Trainer, defaults", "HF Trainer, bf16 and length-grouped"
+DEFAULTS, GROUPED, BEST = "HF Trainer, defaults", "HF Trainer, length-grouped", "HF Trainer, bf16 and length-grouped"
 LIGHTNING, BARE = "plain LightningModule (its dropout is silently off)", "bare torch loop"
-FP32, BF16 = "32-true", "bf16-mixed"
+FP32, BF16 = PRECISIONS
 
 
 def jobs(s: Settings) -> list[Job]:
     """Return the peers and both precisions of Frostline."""
-    data = {"sentences": f"{{work}}/sentences-{s.train_size}.json"}
+    data = {"sentences": SENTENCES}
     return [
-        Job(DEFAULTS, "peers.hf_trainer:train", data, 65, repeats=2),
-        Job(FP32, "frostline_side:train", {"words": words(s, FP32)}, 40, repeats=2),
-        Job(BEST, "peers.hf_trainer:train", data | {"bf16": True, "length_grouped": True}, 30, repeats=2),
-        Job(BF16, "frostline_side:train", {"words": words(s, BF16)}, 28, repeats=2),
-        Job(LIGHTNING, "peers.plain_lightning:train", data, 60, repeats=1),
-        Job(BARE, "peers.bare_loop:train", data, 60, repeats=1),
+        Job(DEFAULTS, "peers.hf_trainer:train", data, 50),
+        Job(FP32, "frostline_side:train", {"words": words(s, FP32)}, 30),
+        Job(GROUPED, "peers.hf_trainer:train", data | {"length_grouped": True}, 40),
+        Job(BEST, "peers.hf_trainer:train", data | {"bf16": True, "length_grouped": True}, 25, bf16=True),
+        Job(BF16, "frostline_side:train", {"words": words(s, BF16)}, 20, bf16=True),
+        Job(LIGHTNING, "peers.plain_lightning:train", data, 45),
+        Job(BARE, "peers.bare_loop:train", data, 45),
     ]
 
 
@@ -39,5 +40,5 @@ def words(s: Settings, precision: str) -> list[str]:
 
 def rows(s: Settings, m: Measured) -> list[Row]:
     """Return a row per pair."""
-    pairs = [(DEFAULTS, FP32), (LIGHTNING, FP32), (BARE, FP32), (BEST, BF16), (BEST, FP32), (DEFAULTS, BF16)]
+    pairs = [(DEFAULTS, FP32), (GROUPED, FP32), (LIGHTNING, FP32), (BARE, FP32), (DEFAULTS, BF16), (BEST, BF16)]
     return [versus(m, f"{peer} / {own}", (peer, rate), (own, rate), lambda r: r["seconds"]) for peer, own in pairs]

@@ -1,9 +1,9 @@
 """How much of this machine's best matrix products a forward pass without gradient reaches.
 
 FLOPs by formula: 2 x parameters of the blocks' matrices x real tokens, and 4 x length^2 x width a block for attention. FLOPs per
-second over the best FLOP/s of products of 900 rows, 384 to 1,536 and back, in the same precision (fp32 through oneDNN, bf16
-through F.linear), measured in turn with the passes, in the same process. HF: batches of 32 in the order of the data, padded,
-weights in that precision. Frostline: all 7 layers, two poolings.
+second over the best FLOP/s of products of 900 rows, 384 to 1,536 and back, in the same precision (fp32 through MKL or oneDNN,
+whichever is faster here), measured in turn with the passes, in the same process. HF: batches of 32 in the order of the data,
+padded, weights in that precision. Frostline: all 7 layers, two poolings.
 """
 
 import statistics
@@ -11,21 +11,20 @@ from typing import Any
 
 from harness import Job, Measured
 from rows import Row, fill_ratio, versus
-from settings import Settings
+from settings import PRECISIONS, SENTENCES, Settings
 
 TITLE = "share of the GEMM limit"
-PRECISIONS = ("32-true", "bf16-mixed")
 
 
 def jobs(s: Settings) -> list[Job]:
     """Return both sides in both precisions."""
-    hf, own = {"sentences": f"{{work}}/sentences-{s.sweep_size}.json"}, {"words": s.data_words(s.sweep_size)}
+    hf, own = {"sentences": SENTENCES}, {"words": s.data_words(s.train_size)}
     found = []
     for precision in PRECISIONS:
-        common = {"precision": precision, "repeats": s.inner}
+        common, bf16 = {"precision": precision, "repeats": s.inner}, precision == "bf16-mixed"
         found += [
-            Job(f"HF, data order, {precision}", "gemm_limit:hf", hf | common, 40, repeats=1),
-            Job(f"forward, {precision}", "gemm_limit:frostline", own | common, 30, repeats=1),
+            Job(f"HF, data order, {precision}", "gemm_limit:hf", hf | common, 40, repeats=1, bf16=bf16),
+            Job(f"forward, {precision}", "gemm_limit:frostline", own | common, 30, repeats=1, bf16=bf16),
         ]
     return found
 

@@ -36,7 +36,7 @@ def rows(s: Settings, m: Measured) -> list[Row]:
     found = []
     for kind in KINDS:
         if kind not in m.results:
-            found.append(Row(kind, "bare loop", f"{kind}: {m.errors.get(kind, 'not run')}"))
+            found.append(Row(kind, "bare loop", f"{kind}: {m.reason(kind)}"))
             continue
         result = m.results[kind][0]
         inside, bare = ([seconds / result["timed_steps"] for seconds in result[key]] for key in ("inside", "bare"))

@@ -8,7 +8,7 @@ import statistics
 
 from harness import Job, Measured
 from rows import Row, duration, rate, versus
-from settings import Settings
+from settings import SENTENCES, Settings
 
 TITLE = "partial fine-tuning"
 DEPTHS = (3, 4, 5)
@@ -16,12 +16,12 @@ DEPTHS = (3, 4, 5)
 
 def jobs(s: Settings) -> list[Job]:
     """Return the peer, a run that fills the cache, and runs that use it, for every depth."""
-    peer = {"sentences": f"{{work}}/sentences-{s.train_size}.json"}
+    peer = {"sentences": SENTENCES}
     found = []
     for depth in DEPTHS:
         own = {"words": words(s, depth)}
         found += [
-            Job(f"HF Trainer, depth {depth}", "peers.hf_trainer:train", peer | {"depth": depth}, 62 - 6 * depth, repeats=1),
+            Job(f"HF Trainer, depth {depth}", "peers.hf_trainer:train", peer | {"depth": depth}, 45 - 3 * depth),
             Job(f"depth {depth}, cold cache", "frostline_side:train", own, 20, repeats=1, cache=f"partial-{depth}"),
             Job(f"depth {depth}, warm cache", "frostline_side:train", own, 30 - 4 * depth, cache=f"partial-{depth}"),
         ]

@@ -6,7 +6,7 @@ after every epoch.
 
 from harness import Job, Measured
 from rows import Row, accuracy, median, timed, versus
-from settings import Settings
+from settings import SENTENCES, Settings
 
 TITLE = "probe, 10 epochs"
 PEER, COLD, WARM = "HF Trainer, frozen backbone", "cold cache", "warm cache"
@@ -15,13 +15,13 @@ BLOCKS = 6
 
 def jobs(s: Settings) -> list[Job]:
     """Return the peer once, and Frostline twice a round in a cache of its own."""
-    peer = {"sentences": f"{{work}}/sentences-{s.train_size}.json", "epochs": s.probe_epochs, "lr": 1e-3, "depth": BLOCKS}
+    peer = {"sentences": SENTENCES, "epochs": s.probe_epochs, "lr": 1e-3, "depth": BLOCKS}
     strategy = ["strategy=frozen", "optimizer=adamw", "strategy.layer=last", "optimizer.lr=1e-3"]
     words = [*s.data_words(s.train_size), *strategy, f"trainer.max_epochs={s.probe_epochs}", "trainer.precision=32-true"]
     return [
-        Job(PEER, "peers.hf_trainer:train", peer, 210, repeats=1),
-        Job(COLD, "frostline_side:train", {"words": words}, 15, repeats=3, cache="probe-{round}"),
-        Job(WARM, "frostline_side:train", {"words": words}, 10, repeats=3, cache="probe-{round}"),
+        Job(PEER, "peers.hf_trainer:train", peer, 130, repeats=1),
+        Job(COLD, "frostline_side:train", {"words": words}, 12, cache="probe-{round}"),
+        Job(WARM, "frostline_side:train", {"words": words}, 10, cache="probe-{round}"),
     ]
 
 

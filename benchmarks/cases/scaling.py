@@ -3,7 +3,7 @@
 A backward pass costs two forward passes; frozen blocks need the forward pass only (3L / (3L - 2d)), and with a warm cache
 nothing (L / (L - d), to which the embeddings and the head come). Depths in turn, several times, in one process. Sentences: one
 pass for the features of all layers, and the training steps of one epoch at depth 4 with a warm cache; the ratio is the cost of a
-sentence relative to that in the smallest set, best 1.
+sentence relative to that in the smallest set, best 1. Disk: what the cache then holds, as if of 10,000 sentences of 25 tokens.
 """
 
 import statistics
@@ -14,6 +14,7 @@ from settings import Settings
 
 TITLE = "scaling"
 BLOCKS, DEPTH = 6, 4
+DISK, MOST_MB = "cache on disk", 400
 FORMULAS = {
     "uncached": ("3L / (3L - 2d)", lambda d: 3 * BLOCKS / (3 * BLOCKS - 2 * d)),
     "cached": ("L / (L - d)", lambda d: BLOCKS / (BLOCKS - d) if d < BLOCKS else float("inf")),
@@ -39,18 +40,18 @@ def jobs(s: Settings) -> list[Job]:
             Job(f"filling the cache, {n:,}", "frostline_side:train", train, 10 + n / 80, repeats=1, cache="scales"),
             Job(f"epoch of {n:,}", "frostline_side:train", train, 10 + n / 100, repeats=1, cache="scales"),
         ]
-    return found
+    return [*found, Job(DISK, "frostline_side:cache_size", {"depth": DEPTH}, 2, repeats=1, cache="scales")]
 
 
 def rows(s: Settings, m: Measured) -> list[Row]:
-    """Return a row per depth and kind, and one per number of sentences and measurement."""
-    return [*depth_rows(m), *sentence_rows(s, m)]
+    """Return a row per depth and kind, one per number of sentences and measurement, and one for the disk."""
+    return [*depth_rows(m), *sentence_rows(s, m), disk_row(m)]
 
 
 def depth_rows(m: Measured) -> list[Row]:
     """Compare every depth with full fine-tuning in the same process."""
     if "depths" not in m.results:
-        return [Row("depths", "formula", m.errors.get("depths", "not run"))]
+        return [Row("depths", "formula", m.reason("depths"))]
     found = []
     result = m.results["depths"][0]
     full = result["uncached"]["0"]
@@ -73,9 +74,21 @@ def sentence_rows(s: Settings, m: Measured) -> list[Row]:
             side = f"{what} {n:,}"
             results = m.results.get(side)
             if not results or not first:
-                found.append(Row(side, "linear", f"{side}: {m.errors.get(side, 'not run')}"))
+                found.append(Row(side, "linear", f"{side}: {m.reason(side)}"))
                 continue
             each, base = ([1000 * r["seconds"] / size for r in of] for of, size in ((results, n), (first, s.scales[0])))
             words = f"{side} sentences: {duration(median(results, 'seconds'))}, {statistics.median(each):.2f} ms each ({unit})"
             found.append(fill_ratio(Row(side, "linear = 1.00", words, repeats=f"– / {len(each)}"), base, each))
     return found
+
+
+def disk_row(m: Measured) -> Row:
+    """Compare the size of one depth's states with what it may be."""
+    row = Row("disk", f"at most {MOST_MB} MB", f"{DISK}: ")
+    if DISK not in m.results:
+        row.own += m.reason(DISK)
+        return row
+    held = m.results[DISK][0]
+    size = held["bytes"] / held["tokens"] * 25 * 10_000 / 1e6
+    row.own += f"{held['bytes'] / 1e6:.0f} MB for {held['cached']:,} sentences, {held['tokens']:,} tokens: {size:.0f} MB"
+    return fill_ratio(row, [MOST_MB], [size])

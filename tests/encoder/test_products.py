@@ -71,7 +71,7 @@ def test_bfloat16_is_found_out() -> None:
 @pytest.mark.skipif(not hasattr(SWITCH, "fp32_precision"), reason="this torch has no such switch")
 def test_the_switch_is_put_back_where_products_are_not_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(products, "is_amd", lambda: True)
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
     monkeypatch.setattr(products, "is_exact", lambda: seen.append(SWITCH.fp32_precision))
     before = SWITCH.fp32_precision
     assert choose_products() == "torch"
@@ -83,7 +83,7 @@ def test_the_switch_is_put_back_where_products_are_not_exact(monkeypatch: pytest
 @pytest.mark.skipif(not hasattr(SWITCH, "fp32_precision"), reason="this torch has no such switch")
 def test_the_switch_stays_where_products_are_exact_and_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
-    monkeypatch.setattr(products, "is_amd", lambda: True)
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
     monkeypatch.setattr(products, "is_exact", lambda: not tried.append(1))
     assert [choose_products(), choose_products()] == ["onednn", "onednn"]
     assert SWITCH.fp32_precision == "bf16"
@@ -91,8 +91,8 @@ def test_the_switch_stays_where_products_are_exact_and_is_tried_once(monkeypatch
 
 
 @pytest.mark.usefixtures("fresh")
-def test_another_maker_s_processor_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "is_amd", lambda: False)
+def test_where_mkl_is_fast_nothing_is_switched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: False)
     before = getattr(SWITCH, "fp32_precision", None)
     assert choose_products() == "torch"
     assert getattr(SWITCH, "fp32_precision", None) == before

@@ -1,7 +1,7 @@
-"""The arithmetic of matrix products: mixed precision, and oneDNN in place of MKL, which is slow on AMD processors.
+"""The arithmetic of matrix products: mixed precision, and oneDNN in place of MKL, which is slow on AMD processors with AVX-512.
 
 torch sends float32 products to oneDNN only if it may compute in a narrower type (``fp32_precision = "bf16"``). Without
-matrix units for that type oneDNN computes in full float32 all the same, more than twice as fast as MKL on an AMD processor;
+matrix units for that type oneDNN computes in full float32 all the same, more than twice as fast as MKL on such a processor;
 :func:`is_exact` makes sure of that before the switch is left on.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from frostline.processor import is_amd
+from frostline.processor import mkl_is_slow
 
 log = logging.getLogger(__name__)
 TOLERANCE = 2e-6  # of the largest value; float32 rounds to 6e-8, bfloat16 to 4e-3
@@ -25,7 +25,7 @@ SHAPES = ((64, 384, 1536), (1024, 768, 768), (7, 1536, 384))  # rows, inner, col
 def choose_products() -> str:
     """Choose who computes float32 products on the CPU in this process: ``onednn`` or ``torch`` (its default)."""
     matmul = getattr(torch.backends.mkldnn, "matmul", None)
-    if not (is_amd() and hasattr(matmul, "fp32_precision") and torch._C._has_mkldnn):
+    if not (mkl_is_slow() and hasattr(matmul, "fp32_precision") and torch._C._has_mkldnn):
         return "torch"
     assert matmul is not None
     before = matmul.fp32_precision
