@@ -1,6 +1,6 @@
 """Frostline beside what a user would pick instead: one table.
 
-make bench                                              everything, about 40 minutes on 2 cores
+make bench                                              everything, about an hour on 2 cores
 python benchmarks/run.py full partial --repeats 3       some cases
 python benchmarks/run.py --quick                        does everything run? Small sizes, no number means anything
 """

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+# Threads that wait asleep: where several processes share few cores, spinning ones keep the others from their work for minutes.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 @pytest.fixture(scope="session")
 def cache_dir() -> Path:

@@ -73,11 +73,13 @@ def test_bf16_in_hardware_is_what_it_is(cpuinfo, monkeypatch: pytest.MonkeyPatch
     assert resolve_precision("bf16-mixed", accelerator) == "bf16-mixed"
 
 
-@pytest.mark.parametrize("precision", ["32-true", "16-mixed"])
 @pytest.mark.parametrize("flags", [OLD, f"{OLD} avx512_bf16"])
-def test_other_precisions_are_what_they_are(cpuinfo, precision: str, flags: str) -> None:
+def test_other_precisions_are_what_they_are(cpuinfo, flags: str) -> None:
     cpuinfo(x86(flags))
-    assert resolve_precision(precision, "cpu") == precision
+    assert resolve_precision("32-true", "cpu") == "32-true"
+    assert resolve_precision("16-mixed", "gpu") == "16-mixed"
+    with pytest.raises(FrostlineError, match=r"trainer\.precision is '16-mixed', which needs a GPU; use"):
+        resolve_precision("16-mixed", "cpu")  # Lightning would take bf16 in its place
 
 
 @pytest.mark.parametrize("accelerator", ["gpu", "auto"])
@@ -87,9 +89,13 @@ def test_a_gpu_is_asked_itself(
 ) -> None:
     cpuinfo(x86(OLD if supported else f"{OLD} avx512_bf16"))  # what the processor has does not count
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported or including_emulation)
     assert resolve_precision("auto", accelerator) == precision
-    assert resolve_precision("bf16-mixed", accelerator) == "bf16-mixed"
+    if supported:
+        assert resolve_precision("bf16-mixed", accelerator) == "bf16-mixed"
+    else:
+        with pytest.raises(FrostlineError, match="has no bf16"):
+            resolve_precision("bf16-mixed", accelerator)
 
 
 @pytest.mark.parametrize(

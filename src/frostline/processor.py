@@ -32,8 +32,23 @@ def mkl_is_slow() -> bool:
     return processor().get("vendor_id") == "AuthenticAMD" and "avx512f" in _flags()
 
 
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def _flags() -> set[str]:
     return set(processor().get("flags", processor().get("Features", "")).split())
+
+
+def computes_in_bf16(accelerator: str) -> bool:
+    """Whether a run on ``trainer.accelerator`` has bfloat16 in hardware; a GPU is asked itself, so torch is imported."""
+    if accelerator != "cpu" and _has_gpu():
+        import torch
+
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return has_bf16()
 
 
 def resolve_precision(precision: str, accelerator: str) -> str:
@@ -41,21 +56,19 @@ def resolve_precision(precision: str, accelerator: str) -> str:
 
     Args:
         precision: ``trainer.precision``.
-        accelerator: ``trainer.accelerator``; a GPU is asked itself, so torch is imported.
+        accelerator: ``trainer.accelerator``.
 
     Raises:
-        FrostlineError: bf16-mixed on a processor that only emulates it.
+        FrostlineError: a precision that the hardware would only emulate, or does not have.
     """
-    on_gpu = False
-    if accelerator != "cpu" and precision in ("auto", "bf16-mixed"):
-        import torch
-
-        on_gpu = torch.cuda.is_available()
     if precision == "auto":
-        return "bf16-mixed" if (torch.cuda.is_bf16_supported() if on_gpu else has_bf16()) else "32-true"
-    if precision == "bf16-mixed" and not on_gpu and not has_bf16():
+        return "bf16-mixed" if computes_in_bf16(accelerator) else "32-true"
+    is_there = accelerator != "gpu" or _has_gpu()  # else that is what the user must be told, and is told later
+    if precision == "bf16-mixed" and is_there and not computes_in_bf16(accelerator):
         raise FrostlineError(
             "trainer.precision is 'bf16-mixed', but this processor has no bf16 instructions and would emulate them, slower than "
             "float32; use trainer.precision=auto or 32-true."
         )
+    if precision == "16-mixed" and accelerator == "cpu":
+        raise FrostlineError("trainer.precision is '16-mixed', which needs a GPU; use trainer.precision=auto or 32-true.")
     return precision

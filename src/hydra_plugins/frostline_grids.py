@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
 # Environment variables, so that they reach jobs in other processes, too: the sweep's number of jobs, its start (Unix time), and
-# which frozen depths (null: a probe) and poolings of which model its jobs have.
+# which frozen depths (null: a probe) and poolings of which model its jobs will ask the cache for.
 JOBS, STARTED, FROZEN = "FROSTLINE_SWEEP_JOBS", "FROSTLINE_SWEEP_STARTED", "FROSTLINE_SWEEP_FROZEN"
 
 
@@ -74,7 +74,7 @@ class GridsSweeper(BasicSweeper):  # type: ignore[misc]
         frozen = {
             (c.model.name, c.model.pooling, getattr(c.strategy, "frozen_depth", None))
             for c in configs
-            if c.strategy.name != "full"
+            if c.strategy.name != "full" and c.cache.mode != "off" and not getattr(c.strategy, "frozen_dropout", False)
         }
         os.environ[FROZEN] = json.dumps(sorted(frozen, key=str))
         size = self.max_batch_size or len(jobs)

@@ -73,12 +73,25 @@ def test_a_probe_on_a_full_cache_equals_one_on_an_empty_cache_to_the_last_bit(ru
 
 @by_strategy
 def test_a_run_without_the_cache_differs_by_rounding_only(run, own_cache, strategy):
-    cached, uncached = run("cached", *strategy), run("uncached", *strategy, "cache=off")
+    cached = run("cached", *strategy)
     size = sum(entry.bytes for entry in store.entries(own_cache))
+    uncached = run("uncached", *strategy, "cache=off")
     assert_close(cached, uncached)
     assert sum(entry.bytes for entry in store.entries(own_cache)) == size, "cache=off writes nothing"
     assert computed(uncached) == (SENTENCES if strategy == STRATEGIES["probe"] else 0)
+    assert [manifest(run_dir)["cache"]["used"] for run_dir in (cached, uncached)] == [True, False]
     assert manifest(uncached)["cache"]["mode"] == "off"
+
+
+def test_states_in_16_bits_are_close_and_the_page_says_so(run, frostline):
+    exact, rounded = run("exact", *PARTIAL), run("rounded", *PARTIAL, "cache.dtype=fp16")
+    difference = (curves(exact)["train/loss"] - curves(rounded)["train/loss"]).abs().max()
+    assert 0 < difference < 1e-3
+    for run_dir in (exact, rounded):
+        assert frostline("report", f"run={run_dir}").status == 0
+    said = "States of frozen blocks were cached in fp16, that is to 3 digits: partial, 2 of 4."
+    assert said in (rounded / "report.html").read_text()
+    assert "cached in fp16" not in (exact / "report.html").read_text()
 
 
 def test_a_cache_in_memory_serves_the_runs_of_one_process_and_writes_nothing(run, own_cache):
@@ -103,6 +116,7 @@ def test_without_room_a_run_goes_on_and_says_how_much_it_takes(run, own_cache, t
     kilobytes = sum(entry.bytes for entry in store.entries(own_cache) if "pooled-cls" not in entry.name) / 1000
     assert needed == pytest.approx(kilobytes, rel=0.05)
     assert_close(small, usual)
+    assert [manifest(run_dir)["cache"]["used"] for run_dir in (small, usual)] == [False, True]
 
 
 # --- sweeps ------------------------------------------------------------------------------------------------------------
@@ -156,7 +170,7 @@ def test_dropout_in_frozen_blocks_is_another_condition_and_not_cached(run, own_c
     plain = run("plain", *PARTIAL, "cache=off")
     noisy, again = (run(name, *PARTIAL, "strategy.frozen_dropout=true") for name in ("noisy", "again"))
     assert store.entries(own_cache) == []
-    assert computed(noisy) == 0
+    assert computed(noisy) == 0 and not manifest(noisy)["cache"]["used"]
     said = " ".join((tmp_path / "noisy.err").read_text().split())
     assert "strategy.frozen_dropout draws the frozen blocks' states anew in every step, so nothing is cached." in said
     assert_same(noisy, again)

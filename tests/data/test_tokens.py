@@ -185,3 +185,12 @@ def test_processes_that_tokenise_at_once_agree(tmp_path: Path, tokenizer: PreTra
     expected = [i for text in TEXTS * 300 for i in tokenizer(text, truncation=True, max_length=20)["input_ids"]]
     assert found[0][0] == expected
     assert len(files(tmp_path)) == 1, "a temporary file was left"
+
+
+def test_a_tokenizer_with_segments_and_one_without_do_not_share(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """BERT's and DistilBERT's tokenizers have one definition, and so one hash."""
+    without = random_encoder("distilbert").tokenizer
+    without.model_input_names = ["input_ids", "attention_mask"]
+    assert run(tmp_path, without).types is None
+    assert run(tmp_path, tokenizer).types is not None
+    assert run(tmp_path, without).types is None

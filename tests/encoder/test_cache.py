@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from frostline.data.sentences import LabelledData
 from frostline.data.tokens import Tokens
 from frostline.encoder import cache as cache_module
 from frostline.encoder import store
-from frostline.encoder.cache import ActivationCache, Wanted, wanted_by
+from frostline.encoder.cache import ActivationCache, Part, Wanted, wanted_by
 from frostline.encoder.load import Pretrained, load_encoder, weights_hash
 from frostline.encoder.quick import quicken
 from frostline.encoder.split import SplitEncoder, all_states
@@ -63,6 +64,9 @@ def _empty_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def random_encoder(family: str = "bert", weights_seed: int = 0) -> Pretrained:
     pretrained = load_encoder(RandomModel("random", "mean", "tiny", family, BLOCKS, WIDTH, 4, weights_seed), Path("no-cache"))
     quicken(pretrained.model, CPU)
+    for module in pretrained.model.modules():
+        if isinstance(module, torch.nn.Dropout):  # ModernBERT has none by default
+            module.p = 0.1
     return pretrained
 
 
@@ -91,15 +95,15 @@ def cache_of(
     return ActivationCache(CacheConfig(mode, dtype, max_size), folder, pretrained, "32-true", CPU)
 
 
-def classifier(pretrained: Pretrained, depth: int) -> PartialClassifier:
-    return PartialClassifier(SplitEncoder(pretrained.model, depth), "mean", 2, ADAMW, Constant("constant"), 0)
+def classifier(pretrained: Pretrained, depth: int, pooling: str) -> PartialClassifier:
+    return PartialClassifier(SplitEncoder(pretrained.model, depth), pooling, 2, ADAMW, Constant("constant"), 0)
 
 
-def use_cache(split: Split, pretrained: Pretrained, depth: int, folder: Path) -> None:
+def use_cache(split: Split, pretrained: Pretrained, depth: int, pooling: str, folder: Path) -> None:
     """As the train command does."""
     cache = cache_of(pretrained, folder)
     if depth == pretrained.blocks:
-        split.features = cache.features({"train": split.tokens}, "mean", [depth])["train"][0]
+        split.features = cache.features({"train": split.tokens}, pooling, [depth])["train"][0]
     else:
         split.states = cache.states({"train": split.tokens}, depth)["train"]
 
@@ -107,33 +111,42 @@ def use_cache(split: Split, pretrained: Pretrained, depth: int, folder: Path) ->
 # --- the same training -------------------------------------------------------------------------------------------------
 
 ROWS = [list(range(start, SENTENCES, 3)) for start in range(3)]  # batches of 8 sentences of unequal length
-CASES = [(family, depth) for family in FAMILIES for depth in range(1, BLOCKS + 1)]
+CASES = [(family, depth, "mean") for family in FAMILIES for depth in range(1, BLOCKS + 1)]
+CASES += [(family, BLOCKS - 1, "cls") for family in FAMILIES]  # the last block may compute the first token alone
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{case[1]}")
-def both(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Pretrained, int, Split, Split]:
-    """An encoder, a depth, and the same sentences as tokens and as cached states."""
-    family, depth = request.param
+@dataclass
+class Both:
+    """What makes a classifier, and the same sentences as tokens and as cached states."""
+
+    make: Callable[[], PartialClassifier]
+    plain: Split
+    cached: Split
+    trains_blocks: bool
+
+
+@pytest.fixture(params=CASES, ids=lambda case: "-".join(map(str, case)))
+def both(request: pytest.FixtureRequest, tmp_path: Path) -> Both:
+    family, depth, pooling = request.param
     pretrained = random_encoder(family)
     plain, cached = (split_of(pretrained, sentences(), tmp_path) for _ in range(2))
-    use_cache(cached, pretrained, depth, tmp_path)
+    use_cache(cached, pretrained, depth, pooling, tmp_path)
     batch = cached[BatchRows(ROWS[0], 8)]
     assert "input_ids" not in batch and ("features" in batch or "states" in batch)
-    return pretrained, depth, plain, cached
+    return Both(lambda: classifier(pretrained, depth, pooling), plain, cached, depth < BLOCKS)
 
 
-def test_logits_from_cached_states_are_those_from_tokens(both: tuple[Pretrained, int, Split, Split]) -> None:
-    pretrained, depth, plain, cached = both
-    module = classifier(pretrained, depth).eval()
+def test_logits_from_cached_states_are_those_from_tokens(both: Both) -> None:
+    module = both.make().eval()
     with torch.no_grad():
         module.head.weight.normal_()
         for rows in ROWS:
-            found, expected = (module(split[BatchRows(rows, len(rows))]) for split in (cached, plain))
+            found, expected = (module(split[BatchRows(rows, len(rows))]) for split in (both.cached, both.plain))
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
             assert (expected - expected.mean(dim=0)).abs().max() > 1e-2, "sentences must differ for this to say anything"
 
 
-def train(module: PartialClassifier, split: Split, build: Callable[..., torch.optim.Optimizer]) -> list[float]:
+def train(module: PartialClassifier, split: Split, build: Callable[..., torch.optim.Optimizer], seed: int = 0) -> list[float]:
     """Train with dropout drawn anew in every step, as on_train_batch_start does."""
     module.train()
     optimizer = build([p for p in module.parameters() if p.requires_grad])
@@ -141,7 +154,7 @@ def train(module: PartialClassifier, split: Split, build: Callable[..., torch.op
     for step in range(STEPS):
         rows = ROWS[step % len(ROWS)]
         batch = split[BatchRows(rows, len(rows))]
-        torch.manual_seed(step)
+        torch.manual_seed(seed + step)
         loss = F.cross_entropy(module(batch), batch["labels"])
         optimizer.zero_grad()
         loss.backward()
@@ -150,24 +163,24 @@ def train(module: PartialClassifier, split: Split, build: Callable[..., torch.op
     return losses
 
 
-def test_adamw_losses_over_cached_states_are_those_over_tokens(both: tuple[Pretrained, int, Split, Split]) -> None:
+def test_adamw_losses_over_cached_states_are_those_over_tokens(both: Both) -> None:
     """Losses only: under Adam the weights whose true gradient is zero (biases of keys, which softmax takes out again) follow
     the sign of rounding noise at the full rate."""
-    pretrained, depth, plain, cached = both
 
     def adamw(parameters: list[Any]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(parameters, lr=1e-3, fused=True)
 
-    expected, found = (train(classifier(pretrained, depth), split, adamw) for split in (plain, cached))
+    expected, found = (train(both.make(), split, adamw) for split in (both.plain, both.cached))
     assert np.abs(np.subtract(found, expected)).max() < 1e-6
     assert len(set(expected)) > STEPS // 2, "the losses must change for this to say anything"
+    with_other_masks = train(both.make(), both.cached, adamw, seed=STEPS)
+    assert (np.abs(np.subtract(found, with_other_masks)).max() > 1e-4) == both.trains_blocks, "dropout must be on in the suffix"
 
 
-def test_sgd_weights_over_cached_states_are_those_over_tokens(both: tuple[Pretrained, int, Split, Split]) -> None:
-    pretrained, depth, plain, cached = both
-    modules = [classifier(pretrained, depth) for _ in range(2)]
+def test_sgd_weights_over_cached_states_are_those_over_tokens(both: Both) -> None:
+    modules = [both.make() for _ in range(2)]
     start = {name: tensor.detach().clone() for name, tensor in modules[0].trained_state().items()}
-    for module, split in zip(modules, (plain, cached), strict=True):
+    for module, split in zip(modules, (both.plain, both.cached), strict=True):
         train(module, split, lambda parameters: torch.optim.SGD(parameters, lr=0.05))
     expected, found = (module.trained_state() for module in modules)
     assert expected.keys() == found.keys()
@@ -206,9 +219,9 @@ def contents(cache: ActivationCache, tokens: Tokens, wanted: Wanted, ahead: Want
     entries = cache.prepare([tokens], wanted, ahead)
     found: dict[bytes, list[bytes]] = {}
     for key in tokens.keys:
-        found[key] = [entries[f"states-{depth}"].rows("states", key).tobytes() for depth in sorted(wanted.depths)]
+        found[key] = [entries[Part(depth=depth)].rows("states", key).tobytes() for depth in sorted(wanted.depths)]
         for pooling in sorted(wanted.poolings):
-            found[key] += [entries[f"pooled-{pooling}"].rows(str(layer), key).tobytes() for layer in range(7)]
+            found[key] += [entries[Part(pooling=pooling)].rows(str(layer), key).tobytes() for layer in range(7)]
     return found
 
 
@@ -236,6 +249,15 @@ def test_states_are_the_same_whatever_else_the_pass_computes(minilm: Pretrained,
     alone = contents(cache_of(minilm, tmp_path / "1"), tokens, only)
     more = contents(cache_of(minilm, tmp_path / "2"), tokens, only, ahead=Wanted(frozenset({1, 5}), frozenset({"max"})))
     assert alone == more
+
+
+@pytest.mark.parametrize("family", ["modernbert", "gpt2", "deberta-v2"])
+def test_states_below_a_final_norm_are_the_same_in_a_whole_pass(family: str, tmp_path: Path) -> None:
+    pretrained = random_encoder(family)
+    tokens, only = tokens_of(pretrained, sentences(), tmp_path), Wanted(frozenset({2}))
+    alone = contents(cache_of(pretrained, tmp_path / "1"), tokens, only)
+    whole = contents(cache_of(pretrained, tmp_path / "2"), tokens, only, ahead=Wanted(poolings=frozenset({"mean"})))
+    assert alone == whole
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max"])

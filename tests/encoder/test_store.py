@@ -226,6 +226,13 @@ def start(*args: object) -> subprocess.Popen[str]:
 def main(what: str, cache: Path) -> None:
     store = Store(cache)
     if what == "ensure":
+        own = Writer.add
+
+        def slow(*args: Any) -> None:
+            time.sleep(0.02)  # long enough for a second writer to come in, were there no lock
+            own(*args)
+
+        Writer.add = slow  # type: ignore[method-assign]
         print("ready", flush=True)
         while not (cache / "go").exists():
             time.sleep(0.002)
@@ -582,6 +589,19 @@ def test_what_is_to_be_kept_stays_even_beyond_the_limit(store: Store, tmp_path: 
     store._max_bytes = 0
     store.evict([("eb", "b"), ("ea", "other"), ("other", "a")])
     assert names(store, tmp_path) == {"b"}
+
+
+def test_what_is_to_be_written_finds_its_room_before_it_is_written(store: Store, tmp_path: Path) -> None:
+    size = fill(store, tmp_path)
+    store._max_bytes = 3 * size
+    with store.lock("ed"):
+        write(store, range(8), "ed", "d")
+    assert names(store, tmp_path) == set("acd"), "b was used longest ago"
+    kept = [("ea", "a"), ("ec", "c"), ("ed", "d")]
+    size_of_widths = ("fp32", {"states": WIDTH}, 8, sum(len(states(i)) for i in range(8)))
+    with pytest.raises(NoRoom), store.lock("ee"), store.writing("ee", "e", DESCRIBES, *size_of_widths, keep=kept):
+        pass
+    assert names(store, tmp_path) == set("acd"), "where there is no room for all, nothing is deleted for it"
 
 
 def test_only_an_encoder_that_another_process_holds_is_passed_over(tmp_path: Path) -> None:

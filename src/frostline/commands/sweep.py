@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from frostline.errors import FrostlineError
 from frostline.once import Once
 from frostline.schema import Config
-from hydra_plugins.frostline_grids import JOBS, STARTED
+from hydra_plugins.frostline_grids import FROZEN, JOBS, STARTED
 
 log = logging.getLogger(__name__)
 ONCE = Once()  # weights and sentences that the jobs of this process share
@@ -96,5 +96,6 @@ class SweepEnd(Callback):  # type: ignore[misc]
         from frostline.commands.report import report
 
         ONCE.forget()
+        os.environ.pop(FROZEN, None)
         if report(Path(config.hydra.sweep.dir)):
             raise SystemExit(1)

@@ -94,14 +94,15 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
     )
 
     classes = len(data.class_names)
-    device = torch.device("cuda" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if on_gpu else cpu
     quicken(pretrained.model, device)
     clock = Resume()
     cache = ActivationCache(
         config.cache, cache_dir, pretrained, config.trainer.precision, device, show_progress=config.trainer.progress_bar
     )
-    if config.strategy.name == "frozen":
-        features = frozen_features(config, cache, datamodule)
+    if isinstance(config.strategy, FrozenStrategy):
+        features = frozen_features(config, cache, datamodule, probed_layers(config.strategy.layer, pretrained))
         module: Classifier = build_probe(config, pretrained, datamodule, classes, features)
     else:
         module = build_classifier(config, pretrained, classes)
@@ -125,7 +126,12 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
         notes=data.notes,
         truncated=datamodule.truncated,
         products=cache.describes["products"],
-        cache={"mode": config.cache.mode, "dtype": config.cache.dtype, "computed_sentences": cache.computed},
+        cache={
+            "mode": config.cache.mode,
+            "used": cache.used,
+            "dtype": config.cache.dtype,
+            "computed_sentences": cache.computed,
+        },
         wandb_id=run.manifest.get("wandb_id") or f"{run.path.name}-{time.time_ns():x}",
     )
     if run.is_main:
@@ -178,16 +184,19 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
     return metrics
 
 
-def frozen_features(config: Config, cache: ActivationCache, datamodule: SentenceModule) -> dict[str, torch.Tensor]:
-    """Return the pooled states that a probe needs, per split ``[layers, sentences, width]``; without room, uncached."""
-    assert isinstance(config.strategy, FrozenStrategy)
-    layers = probed_layers(config.strategy.layer, cache.pretrained)
-    tokens, ahead = tokens_of(config, datamodule), wanted_ahead(config, cache.pretrained.blocks)
+def frozen_features(
+    config: Config, cache: ActivationCache, datamodule: SentenceModule, layers: list[int]
+) -> dict[str, torch.Tensor]:
+    """Return the pooled states of ``layers``, per split ``[layers, sentences, width]``; without room, uncached."""
+    tokens = tokens_of(config, datamodule)
     try:
-        return cache.features(tokens, config.model.pooling, layers, ahead)
+        return cache.features(tokens, config.model.pooling, layers, wanted_ahead(config, cache.pretrained.blocks))
     except NoRoom as error:
         log.warning("%s This run goes on without the cache.", error)
-        return cache.without().features(tokens, config.model.pooling, layers)
+        alone = cache.without()
+        features = alone.features(tokens, config.model.pooling, layers)
+        cache.computed = alone.computed
+        return features
 
 
 def use_cached_states(config: Config, cache: ActivationCache, datamodule: SentenceModule) -> None:
@@ -198,14 +207,13 @@ def use_cached_states(config: Config, cache: ActivationCache, datamodule: Senten
     if getattr(config.strategy, "frozen_dropout", False):
         log.info("strategy.frozen_dropout draws the frozen blocks' states anew in every step, so nothing is cached.")
         return
-    tokens, ahead = tokens_of(config, datamodule), wanted_ahead(config, blocks)
+    if depth == blocks:
+        for name, features in frozen_features(config, cache, datamodule, [depth]).items():
+            datamodule.splits[name].features = features[0]
+        return
     try:
-        if depth == blocks:
-            for name, features in cache.features(tokens, config.model.pooling, [depth], ahead).items():
-                datamodule.splits[name].features = features[0]
-        else:
-            for name, states in cache.states(tokens, depth, ahead).items():
-                datamodule.splits[name].states = states
+        for name, states in cache.states(tokens_of(config, datamodule), depth, wanted_ahead(config, blocks)).items():
+            datamodule.splits[name].states = states
     except NoRoom as error:
         log.warning("%s This run goes on without the cache.", error)
 
@@ -216,9 +224,9 @@ def tokens_of(config: Config, datamodule: SentenceModule) -> dict[str, Tokens]:
 
 
 def wanted_ahead(config: Config, blocks: int) -> Wanted | None:
-    """Return what the jobs of the running sweep ask of this run's encoder; None outside of a sweep."""
+    """Return what the jobs of the running sweep ask of this run's encoder; None outside of a sweep and without a cache."""
     jobs = json.loads(os.environ.get(FROZEN, "null"))
-    if jobs is None:
+    if jobs is None or config.cache.mode == "off":
         return None
     asked = [wanted_by(depth, pooling, blocks) for name, pooling, depth in jobs if name == config.model.name]
     return functools.reduce(operator.or_, asked, Wanted())

@@ -39,7 +39,7 @@ class Tokens:
     truncated: int
     pad_id: int
 
-    @property
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each sentence, ``[sentences]``, int."""
         return np.diff(self.offsets)
@@ -88,10 +88,10 @@ def tokenise(
         max_length: tokens, special ones included, beyond which a sentence is truncated.
         cache_dir: tokens are kept in its folder ``tokens``.
     """
-    key = hashlib.sha256(f"{FORMAT} {split_hash} {tokenizer_hash} {max_length}".encode()).hexdigest()[:32]
+    with_types = "token_type_ids" in tokenizer.model_input_names
+    key = hashlib.sha256(f"{FORMAT} {split_hash} {tokenizer_hash} {with_types} {max_length}".encode()).hexdigest()[:32]
     folder = cache_dir / "tokens"
     folder.mkdir(parents=True, exist_ok=True)
-    with_types = "token_type_ids" in tokenizer.model_input_names
 
     def encode(rows: dict[str, list[str]]) -> dict[str, Any]:
         encoded = tokenizer(rows["text"], rows.get("text_pair"), truncation=True, max_length=max_length)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import logging
 import sys
@@ -18,7 +19,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -74,6 +74,44 @@ def wanted_by(depth: int | None, pooling: str, blocks: int) -> Wanted:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What one entry of the store keeps of an encoder: the states that enter a block, or pooled states of all layers.
+
+    Attributes:
+        depth: the block, 1 … L-1; None for pooled states.
+        pooling: how they are pooled; None for states.
+    """
+
+    depth: int | None = None
+    pooling: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """``states`` or ``pooled``."""
+        return "pooled" if self.depth is None else "states"
+
+    def tensors(self, blocks: int) -> list[str]:
+        """Return the names of its tensors."""
+        return ["states"] if self.depth is not None else [str(layer) for layer in range(blocks + 1)]
+
+    def rows(self, length: int) -> int:
+        """Return how many rows a sentence of ``length`` tokens has."""
+        return 1 if self.depth is None else length
+
+    def values(self, states: Sequence[Tensor], mask: Tensor) -> dict[str, NDArray[np.float32]]:
+        """Return its tensors, ``[rows, width]``, of the sentences of a batch without padding.
+
+        Args:
+            states: of layers 0 …, each ``[batch, tokens, width]``.
+            mask: all ones, ``[batch, tokens]``.
+        """
+        if self.depth is not None:
+            return {"states": states[self.depth].flatten(0, 1).float().cpu().numpy()}
+        assert self.pooling is not None
+        return {str(i): pool(layer, mask, self.pooling).float().cpu().numpy() for i, layer in enumerate(states)}
+
+
+@dataclass(frozen=True)
 class CachedStates:
     """The states that enter a block, of the sentences of one split.
 
@@ -111,6 +149,7 @@ class ActivationCache:
 
     Attributes:
         computed: sentences that were encoded for this run; all others were there.
+        used: whether this run reads what it keeps for others, too.
     """
 
     def __init__(
@@ -132,10 +171,12 @@ class ActivationCache:
             "architecture": pretrained.architecture,
             "precision": precision,
             "products": choose_products() if device.type == "cpu" else device.type,
+            "attention": pretrained.model.config._attn_implementation,
+            "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
         }
         alone = id(self) if config.mode == "off" else None
         self.key = hashlib.sha256(json.dumps([FORMAT, self.describes, alone], sort_keys=True).encode()).hexdigest()[:32]
-        self.computed = 0
+        self.computed, self.used = 0, False
 
     def without(self) -> ActivationCache:
         """Return the same without a store, for when there is no room in it."""
@@ -149,7 +190,7 @@ class ActivationCache:
             NoRoom: as :meth:`prepare`.
         """
         entries = self.prepare(splits.values(), Wanted(depths=frozenset({depth})), ahead)
-        entry = entries[_states(depth)]
+        entry = entries[Part(depth=depth)]
         return {name: CachedStates(entry, tokens.keys, tokens.lengths) for name, tokens in splits.items()}
 
     def features(
@@ -160,7 +201,7 @@ class ActivationCache:
         Raises:
             NoRoom: as :meth:`prepare`.
         """
-        entry = self.prepare(splits.values(), Wanted(poolings=frozenset({pooling})), ahead)[_pooled(pooling)]
+        entry = self.prepare(splits.values(), Wanted(poolings=frozenset({pooling})), ahead)[Part(pooling=pooling)]
         features = {
             name: torch.from_numpy(np.stack([entry.table(str(layer), tokens.keys) for layer in layers]))
             for name, tokens in splits.items()
@@ -169,8 +210,8 @@ class ActivationCache:
             self.store.forget(self.key)
         return features
 
-    def prepare(self, splits: Iterable[Tokens], wanted: Wanted, ahead: Wanted | None = None) -> dict[str, Entry]:
-        """Make sure that the store has what is wanted of all sentences; return its entries by name.
+    def prepare(self, splits: Iterable[Tokens], wanted: Wanted, ahead: Wanted | None = None) -> dict[Part, Entry]:
+        """Make sure that the store has what is wanted of all sentences; return its entries.
 
         Args:
             splits: the sentences.
@@ -182,63 +223,65 @@ class ActivationCache:
             FrostlineError: the cache cannot be written to; a value does not fit into fp16.
         """
         sentences = {key: (tokens, row) for tokens in splits for row, key in enumerate(tokens.keys)}
-        more = wanted | (ahead or Wanted())
-        if more.poolings:  # one more pooling costs next to nothing in a pass, and another pass everything again
-            more |= Wanted(poolings=frozenset({"mean", "last" if self._family.causal else "cls"}))
         with self.store.lock(self.key):
-            try:
-                entries = self._fill(sentences, more)
-            except NoRoom:
-                if more == wanted:
-                    raise
-                entries = self._fill(sentences, wanted)
-            self.store.evict(keep={(self.key, self._folder(name)) for name in entries})
+            entries = self._open(wanted)
+            if any(key not in entry for entry in entries.values() for key in sentences):
+                more = wanted | (ahead or Wanted())
+                if more.poolings:  # one more pooling costs next to nothing in a pass, and another pass everything again
+                    more |= Wanted(poolings=frozenset({"mean", "last" if self._family.causal else "cls"}))
+                try:
+                    self._fill(sentences, more)
+                except NoRoom:
+                    if more == wanted:
+                        raise
+                    self._fill(sentences, wanted)
+                entries = self._open(wanted)
+            self.store.evict(keep={(self.key, self._folder(part)) for part in entries})
+        self.used = self.config.mode != "off"
         return entries
 
     @property
     def _family(self) -> Family:
         return family_of(self.pretrained.architecture["model_type"])
 
-    def _folder(self, name: str) -> str:
-        return f"{name}-{self.config.dtype}"
+    def _folder(self, part: Part) -> str:
+        return f"{part.kind}-{part.pooling if part.depth is None else part.depth}-{self.config.dtype}"
 
-    def _fill(self, sentences: dict[bytes, tuple[Tokens, int]], wanted: Wanted) -> dict[str, Entry]:
+    def _open(self, wanted: Wanted) -> dict[Part, Entry]:
+        """Open what the store has; the caller holds the lock."""
+        parts = [Part(depth=depth) for depth in sorted(wanted.depths)] + [Part(pooling=name) for name in sorted(wanted.poolings)]
+        return {part: self.store.open(self.key, self._folder(part)) for part in parts}
+
+    def _fill(self, sentences: dict[bytes, tuple[Tokens, int]], wanted: Wanted) -> None:
         """Encode what the store lacks; the caller holds the lock."""
-        depths = {_states(depth): depth for depth in sorted(wanted.depths)}
-        poolings = {_pooled(pooling): pooling for pooling in sorted(wanted.poolings)}
-        entries = {name: self.store.open(self.key, self._folder(name)) for name in (*depths, *poolings)}
-        lacking = {name: [key for key in sentences if key not in entry] for name, entry in entries.items()}
-        lacking = {name: keys for name, keys in lacking.items() if keys}
-        if not lacking:
-            return entries
-        blocks = self.pretrained.blocks
-        deepest = blocks if lacking.keys() & poolings.keys() else max(depths[name] for name in lacking)
+        entries = self._open(wanted)
+        lacking = {part: [key for key in sentences if key not in entry] for part, entry in entries.items()}
+        lacking = {part: keys for part, keys in lacking.items() if keys}
+        blocks, width = self.pretrained.blocks, self.pretrained.width
+        deepest = max(blocks if part.depth is None else part.depth for part in lacking)
         missing = {key: sentences[key] for keys in lacking.values() for key in keys}
-        needed_by = {name: set(keys) for name, keys in lacking.items()}
+        needed_by = {part: set(keys) for part, keys in lacking.items()}
+        keep = {(self.key, self._folder(part)) for part in entries}
         with ExitStack() as stack:
             writers = {}
-            for name, keys in lacking.items():
-                rows = sum(_length(sentences[key]) for key in keys) if name in depths else len(keys)
-                writers[name] = stack.enter_context(self._writer(name, depths.get(name), poolings.get(name), len(keys), rows))
+            for part, keys in lacking.items():
+                rows = sum(part.rows(_length(sentences[key])) for key in keys)
+                describes = {"model": self.pretrained.name, "kind": part.kind, "depth": part.depth, "pooling": part.pooling}
+                widths = dict.fromkeys(part.tensors(blocks), width)
+                size = (self.config.dtype, widths, len(keys), rows)
+                writing = self.store.writing(self.key, self._folder(part), describes | self.describes, *size, keep=keep)
+                writers[part] = stack.enter_context(writing)
             for keys, states in self._pass(missing, deepest):
-                for name, writer in writers.items():
-                    own = [i for i, key in enumerate(keys) if key in needed_by[name]]
-                    if own:
-                        _write(
-                            writer, [keys[i] for i in own], [layer[own] for layer in states], depths.get(name), poolings.get(name)
-                        )
+                for part, writer in writers.items():
+                    own = [i for i, key in enumerate(keys) if key in needed_by[part]]
+                    if len(own) == len(keys):
+                        _write(writer, part, keys, states)
+                    elif own:
+                        _write(writer, part, [keys[i] for i in own], [layer[own] for layer in states])
         self.computed = len(missing)
-        return {name: self.store.open(self.key, self._folder(name)) for name in entries}
-
-    def _writer(self, name: str, depth: int | None, pooling: str | None, sentences: int, rows: int) -> Any:
-        width = self.pretrained.width
-        widths = {"states": width} if depth is not None else {str(layer): width for layer in range(self.pretrained.blocks + 1)}
-        describes: dict[str, Any] = {"model": self.pretrained.name, "kind": "states" if depth is not None else "pooled"}
-        describes |= {"depth": depth, "pooling": pooling} | self.describes
-        return self.store.writing(self.key, self._folder(name), describes, self.config.dtype, widths, sentences, rows)
 
     def _pass(self, sentences: dict[bytes, tuple[Tokens, int]], depth: int) -> Iterator[tuple[list[bytes], tuple[Tensor, ...]]]:
-        """Yield batches of sentences of one length: their keys and the states of layers 0 … ``depth``, on the CPU."""
+        """Yield batches of sentences of one length: their keys and the states of layers 0 … ``depth``."""
         by_length: dict[int, list[bytes]] = defaultdict(list)
         for key, sentence in sentences.items():
             by_length[_length(sentence)].append(key)
@@ -255,27 +298,14 @@ class ActivationCache:
                 columns *= -(-LEAST_TOKENS // (len(keys) * len(columns[0]["input_ids"][0])))
                 names = columns[0].keys() - {"attention_mask"}  # nothing is padded, so nothing is masked
                 batch = {name: torch.cat([column[name] for column in columns]).to(self.device) for name in names}
-                yield keys, tuple(layer[: len(keys)].float().cpu() for layer in lower_states(prefix, batch, depth))
+                yield keys, tuple(layer[: len(keys)] for layer in lower_states(prefix, batch, depth))
 
 
-def _write(writer: Writer, keys: list[bytes], states: list[Tensor], depth: int | None, pooling: str | None) -> None:
-    if depth is not None:
-        rows = states[depth]
-        writer.add(keys, [rows.shape[1]] * len(keys), {"states": rows.flatten(0, 1).numpy()})
-        return
-    assert pooling is not None
-    mask = torch.ones(states[0].shape[:2], dtype=torch.int64)
-    writer.add(keys, [1] * len(keys), {str(i): pool(layer, mask, pooling).numpy() for i, layer in enumerate(states)})
+def _write(writer: Writer, part: Part, keys: list[bytes], states: Sequence[Tensor]) -> None:
+    mask = torch.ones(states[0].shape[:2], dtype=torch.int64, device=states[0].device)
+    writer.add(keys, [part.rows(mask.shape[1])] * len(keys), part.values(states, mask))
 
 
 def _length(sentence: tuple[Tokens, int]) -> int:
     tokens, row = sentence
     return int(tokens.offsets[row + 1] - tokens.offsets[row])
-
-
-def _states(depth: int) -> str:
-    return f"states-{depth}"
-
-
-def _pooled(pooling: str) -> str:
-    return f"pooled-{pooling}"

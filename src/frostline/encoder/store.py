@@ -162,8 +162,11 @@ class Store:
         widths: dict[str, int],
         sentences: int,
         rows: int,
+        keep: Collection[tuple[str, str]] = (),
     ) -> Iterator[Writer]:
         """Add sentences to an entry; the caller holds the lock. They are there once the block has succeeded.
+
+        The least recently used entries make room for them.
 
         Args:
             encoder_key: of the encoder.
@@ -173,15 +176,16 @@ class Store:
             widths: of each value tensor, by its name; the same for all shards of an entry.
             sentences: how many will be added, at least 1.
             rows: of all of them together.
+            keep: encoder key and name of entries that may not be deleted for it.
 
         Raises:
             NoRoom: before anything is written, or when the disk becomes full.
             ValueError: not all of them were added.
         """
-        writer = Writer(dtype, widths, sentences, rows)
+        writer, keep = Writer(dtype, widths, sentences, rows), {*keep, (encoder_key, name)}
         if self._root is None:
             before = _IN_MEMORY.get((encoder_key, name), Entry())
-            with self._promise(writer.nbytes, before.nbytes):
+            with self._promise(writer.nbytes, keep):
                 memory = mmap.mmap(-1, writer.nbytes)
                 writer.begin(memory)
                 yield writer
@@ -198,7 +202,7 @@ class Store:
                 leftover.unlink()  # of a killed process
         path = folder / f"{len(shards)}-{secrets.token_hex(4)}.safetensors"
         part = path.with_suffix(".part")
-        with self._promise(writer.nbytes, sum(shard.bytes for shard in shards)):
+        with self._promise(writer.nbytes, keep):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 with part.open("wb") as file:
@@ -225,21 +229,25 @@ class Store:
         for key in [key for key in _IN_MEMORY if key[0] == encoder_key]:
             del _IN_MEMORY[key]
 
-    def evict(self, keep: Collection[tuple[str, str]]) -> None:
-        """Delete the least recently used entries until the rest is within ``max_bytes``.
+    def evict(self, keep: Collection[tuple[str, str]], room: int = 0) -> None:
+        """Delete the least recently used entries until the rest, and ``room`` more bytes, are within ``max_bytes``.
 
         Args:
             keep: encoder key and name of entries that stay; those of an encoder that another process has locked stay, too.
+            room: bytes that will be written.
         """
-        if self._root is None:
-            sizes = {key: entry.nbytes for key, entry in _IN_MEMORY.items()}
-        else:
-            found = sorted(_entries(self._root), key=lambda info: info.used)
-            sizes = {(info.encoder_key, info.name): info.bytes for info in found}
-        total = sum(sizes.values())
+        sizes = self._sizes()
+        total = sum(sizes.values()) + room
         for key, size in sizes.items():
             if self._max_bytes is not None and total > self._max_bytes and key not in keep and self._evict(*key):
                 total -= size
+
+    def _sizes(self) -> dict[tuple[str, str], int]:
+        """Return the bytes of every entry, the least recently used first."""
+        if self._root is None:
+            return {key: entry.nbytes for key, entry in _IN_MEMORY.items()}
+        found = sorted(_entries(self._root), key=lambda info: info.used)
+        return {(info.encoder_key, info.name): info.bytes for info in found}
 
     def _evict(self, encoder_key: str, name: str) -> bool:
         if self._root is None:
@@ -257,8 +265,9 @@ class Store:
         return FileLock(self._root / f"{encoder_key}.lock")
 
     @contextmanager
-    def _promise(self, needed: int, held: int) -> Iterator[None]:
-        """Make sure that there is room for ``needed`` bytes, beside those of other writers at work and ``held`` ones."""
+    def _promise(self, needed: int, keep: Collection[tuple[str, str]]) -> Iterator[None]:
+        """Make room for ``needed`` bytes, beside those of other writers at work and of the entries to ``keep``."""
+        held = sum(size for key, size in self._sizes().items() if key in keep)
         if self._max_bytes is not None and held + needed + self._promised > self._max_bytes:
             beside = f" beside the {readable_size(held + self._promised)} of others" if held + self._promised else ""
             clear_it = " or delete the others with frostline cache do=clear" if held and self._root else ""
@@ -270,6 +279,7 @@ class Store:
             raise self._disk_full(needed + self._promised)
         self._promised += needed
         try:
+            self.evict(keep, room=self._promised)
             yield
         finally:
             self._promised -= needed

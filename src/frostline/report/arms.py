@@ -45,6 +45,7 @@ class Arm:
     runs: tuple[str, ...]  # folders of the runs with the chosen learning rate
     tried: tuple[str, ...]  # folders of all finished runs
     correct: pd.DataFrame | None = field(repr=False)  # bool [sentences, seeds], if all seeds had one test set
+    reads_fp16: bool = False  # the states of its frozen blocks were kept in 16 bits
 
     @property
     def short(self) -> str:
@@ -116,6 +117,7 @@ def _arm(sweep_dir: Path, rows: pd.DataFrame, settings: list[str]) -> Arm:
     manifest = read_json(manifest_path)
     if not {"frozen_depth", "blocks"} <= manifest.keys():
         raise FrostlineError(f"{manifest_path} has no 'frozen_depth' or no 'blocks', but its run says it finished.")
+    cache = manifest.get("cache", {})
     layers = Counter(int(layer) for layer in chosen["strategy.layer"].dropna()).most_common(1)
     correct = [_correct(sweep_dir / run / "predictions.parquet") for run in chosen["run"]]
     scored = [c for c in correct if c is not None]
@@ -142,6 +144,7 @@ def _arm(sweep_dir: Path, rows: pd.DataFrame, settings: list[str]) -> Arm:
         runs=tuple(chosen["run"]),
         tried=tuple(rows["run"]),
         correct=table,
+        reads_fp16=cache.get("dtype") == "fp16" and bool(cache.get("used") or cache.get("computed_sentences")),
     )
 
 

@@ -49,6 +49,9 @@ def notes(arms: Sequence[Arm], failures: int) -> list[str]:
     differ = [name for name, arm in zip(names(arms), arms, strict=True) if not arm.same_test_set]
     if differ:
         said.append(f"Test sentences differ between seeds, so intervals resample seeds only: {'; '.join(differ)}.")
+    rounded = [name for name, arm in zip(names(arms), arms, strict=True) if arm.reads_fp16]
+    if rounded:
+        said.append(f"States of frozen blocks were cached in fp16, that is to 3 digits: {'; '.join(rounded)}.")
     if len(scored) < len(arms):
         said.append("A dash under test accuracy: no test predictions were written for all seeds of that arm.")
     if failures:

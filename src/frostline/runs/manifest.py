@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from frostline.processor import processor
+
 PACKAGES = (
     *("frostline", "torch", "lightning", "transformers", "tokenizers", "datasets", "safetensors", "hydra-core", "omegaconf"),
     *("torchmetrics", "scikit-learn", "scipy", "numpy", "pandas", "pyarrow", "wandb"),
@@ -24,7 +26,7 @@ def surroundings(device: torch.device) -> dict[str, Any]:
         "code": code_version(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor().get("model name"),
         "device_type": device.type,
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
@@ -41,8 +43,8 @@ def code_version() -> dict[str, Any]:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Return, as sentences, what in two runs' manifests may explain different results."""
     keys = (
-        *("code", "python", "packages", "device", "device_type", "threads", "precision", "weights_hash", "tokenizer_hash"),
-        *("data_hashes", "frozen_depth", "layer", "C"),
+        *("code", "python", "packages", "device", "device_type", "threads", "precision", "products"),
+        *("weights_hash", "tokenizer_hash", "data_hashes", "frozen_depth", "layer", "C"),
     )
     found = []
     for key in keys:
@@ -71,11 +73,3 @@ def _git(folder: Path, *words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.strip() if result.returncode == 0 else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())

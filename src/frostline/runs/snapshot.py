@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,12 +10,15 @@ from yaml import YAMLError
 
 from frostline.config import validate
 from frostline.errors import FrostlineError
+from frostline.processor import computes_in_bf16
 from frostline.runs.directory import CONFIG
 from frostline.schema import Config
 
+log = logging.getLogger(__name__)
+
 
 def read_snapshot(run_dir: Path) -> Config:
-    """Return the valid configuration that a run directory was made with.
+    """Return the valid configuration that a run directory was made with; in float32 where this machine has no bf16.
 
     Raises:
         FrostlineError: no such directory or snapshot, or one that is not valid.
@@ -30,4 +34,8 @@ def read_snapshot(run_dir: Path) -> Config:
         raise FrostlineError(f"'{path}' is damaged: it is not valid YAML.") from None
     if not isinstance(tree, DictConfig):
         raise FrostlineError(f"'{path}' is damaged: it does not hold a configuration.")
+    precision, accelerator = (OmegaConf.select(tree, f"trainer.{key}", default=None) for key in ("precision", "accelerator"))
+    if precision == "bf16-mixed" and not computes_in_bf16(str(accelerator)):
+        log.warning("'%s' was computed in bf16, which this machine does not have: it is float32 now.", run_dir)
+        tree.trainer.precision = "32-true"
     return validate(tree)

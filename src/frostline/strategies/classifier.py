@@ -169,8 +169,11 @@ class Classifier(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip by the norm of all gradients; Lightning refuses to with a fused optimizer in mixed precision."""
-        if gradient_clip_val is not None and self.trainer.precision == "bf16-mixed" and not self.is_sharded:
+        """Clip by the norm of all gradients; Lightning refuses to under FSDP, and with a fused optimizer in mixed precision."""
+        if gradient_clip_val is not None and self.is_sharded:
+            sharded: Any = self.trainer.strategy.model
+            sharded.clip_grad_norm_(gradient_clip_val)
+        elif gradient_clip_val is not None and self.trainer.precision == "bf16-mixed":
             nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], gradient_clip_val)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
