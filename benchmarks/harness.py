@@ -43,7 +43,7 @@ class Job:
     call: str
     options: dict[str, Any]
     seconds: float
-    repeats: int = 5
+    repeats: int = 3
     cache: str = "shared"
     bf16: bool = False
 

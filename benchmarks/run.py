@@ -1,7 +1,7 @@
 """Frostline beside what a user would pick instead: one table.
 
 make bench                                              everything, about an hour on 2 cores
-python benchmarks/run.py full partial --repeats 3       some cases
+python benchmarks/run.py full partial --repeats 5       some cases, every measurement five times
 python benchmarks/run.py --quick                        does everything run? Small sizes, no number means anything
 """
 

@@ -19,11 +19,11 @@ def jobs(s: Settings) -> list[Job]:
     return [
         Job(DEFAULTS, "peers.hf_trainer:train", data, 50),
         Job(FP32, "frostline_side:train", {"words": words(s, FP32)}, 30),
-        Job(GROUPED, "peers.hf_trainer:train", data | {"length_grouped": True}, 40, repeats=3),
+        Job(GROUPED, "peers.hf_trainer:train", data | {"length_grouped": True}, 40, repeats=2),
         Job(BEST, "peers.hf_trainer:train", data | {"bf16": True, "length_grouped": True}, 25, bf16=True),
         Job(BF16, "frostline_side:train", {"words": words(s, BF16)}, 20, bf16=True),
-        Job(LIGHTNING, "peers.plain_lightning:train", data, 45, repeats=3),
-        Job(BARE, "peers.bare_loop:train", data, 45, repeats=3),
+        Job(LIGHTNING, "peers.plain_lightning:train", data, 45, repeats=1),
+        Job(BARE, "peers.bare_loop:train", data, 45, repeats=1),
     ]
 
 

@@ -24,8 +24,8 @@ def jobs(s: Settings) -> list[Job]:
     fit = {"features": features, "epochs": s.many_epochs}
     return [
         Job("features", "frostline_side:write_features", {"words": s.data_words(s.many_size), "path": features}, 20, repeats=1),
-        Job(PEER, "peers.one_probe:train", fit | {"probes": sample}, 15, repeats=5),
-        Job(OWN, "frostline_side:many_probes", fit | {"rates": rates, "seeds": s.many_seeds, "sample": sample}, 15, repeats=5),
+        Job(PEER, "peers.one_probe:train", fit | {"probes": sample}, 15),
+        Job(OWN, "frostline_side:many_probes", fit | {"rates": rates, "seeds": s.many_seeds, "sample": sample}, 15),
     ]
 
 

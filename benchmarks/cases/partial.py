@@ -21,7 +21,7 @@ def jobs(s: Settings) -> list[Job]:
     for depth in DEPTHS:
         own = {"words": words(s, depth)}
         found += [
-            Job(f"HF Trainer, depth {depth}", "peers.hf_trainer:train", peer | {"depth": depth}, 45 - 3 * depth, repeats=3),
+            Job(f"HF Trainer, depth {depth}", "peers.hf_trainer:train", peer | {"depth": depth}, 45 - 3 * depth, repeats=1),
             Job(f"depth {depth}, cold cache", "frostline_side:train", own, 20, repeats=1, cache=f"partial-{depth}"),
             Job(f"depth {depth}, warm cache", "frostline_side:train", own, 30 - 4 * depth, cache=f"partial-{depth}"),
         ]

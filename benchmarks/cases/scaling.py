@@ -24,7 +24,7 @@ FORMULAS = {
 def jobs(s: Settings) -> list[Job]:
     """Return all depths in one process, and two measurements per number of sentences."""
     common = ["model.pooling=cls", "optimizer.lr=1e-4", "trainer.max_epochs=1", "trainer.precision=32-true"]
-    depths = {"words": [*s.data_words(s.step_size, 0.01), *common], "blocks": BLOCKS, "repeats": min(s.inner, 3)}
+    depths = {"words": [*s.data_words(s.step_size, 0.01), *common], "blocks": BLOCKS, "repeats": min(s.inner, 2)}
     found = [Job("depths", "frostline_side:every_depth", depths, 170, repeats=1, cache="depths")]
     for n in s.scales:
         data = s.data_words(n, 0.01)
