@@ -400,6 +400,12 @@ def test_half_precision_is_close_and_another_entry(tmp_path: Path) -> None:
     assert half.entry.nbytes < 0.6 * exact.entry.nbytes
 
 
+def test_states_of_a_mixed_pass_are_pooled_in_float32() -> None:
+    part, mask = Part(pooling="mean"), torch.ones(1, 3, dtype=torch.int64)
+    states = torch.tensor([1.0, 1.0, 1.0078125], dtype=torch.bfloat16).reshape(1, 3, 1)  # neighbours in bfloat16
+    assert part.values([states], mask)["0"].item() == pytest.approx(1.0026041667, abs=1e-6)
+
+
 def test_other_weights_are_another_entry(tmp_path: Path) -> None:
     pretrained = random_encoder()
     tokens = tokens_of(pretrained, sentences(), tmp_path)

@@ -108,7 +108,7 @@ class Part:
         if self.depth is not None:
             return {"states": states[self.depth].flatten(0, 1).float().cpu().numpy()}
         assert self.pooling is not None
-        return {str(i): pool(layer, mask, self.pooling).float().cpu().numpy() for i, layer in enumerate(states)}
+        return {str(i): pool(layer.float(), mask, self.pooling).cpu().numpy() for i, layer in enumerate(states)}
 
 
 @dataclass(frozen=True)
