@@ -13,9 +13,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import sys
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,24 +21,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from frostline.data.tokens import Tokens
 from frostline.encoder.families import Family, family_of
 from frostline.encoder.load import Pretrained
+from frostline.encoder.passes import encode, length_of
 from frostline.encoder.pool import pool
-from frostline.encoder.products import autocast, choose_products
-from frostline.encoder.split import lower_states, prefix_of
+from frostline.encoder.products import choose_products
 from frostline.encoder.store import Entry, NoRoom, Store, Writer
 from frostline.schema import CacheConfig
 from frostline.sizes import parse_size
 
 log = logging.getLogger(__name__)
 FORMAT = 1  # part of the key: raise it when the same sentence would get other values
-PASS_TOKENS = 1024  # a batch; larger ones leave the processor's cache
-LEAST_TOKENS = 16  # products of fewer rows are summed in another order
 
 
 @dataclass(frozen=True)
@@ -265,13 +259,13 @@ class ActivationCache:
         with ExitStack() as stack:
             writers = {}
             for part, keys in lacking.items():
-                rows = sum(part.rows(_length(sentences[key])) for key in keys)
+                rows = sum(part.rows(length_of(sentences[key])) for key in keys)
                 describes = {"model": self.pretrained.name, "kind": part.kind, "depth": part.depth, "pooling": part.pooling}
                 widths = dict.fromkeys(part.tensors(blocks), width)
                 size = (self.config.dtype, widths, len(keys), rows)
                 writing = self.store.writing(self.key, self._folder(part), describes | self.describes, *size, keep=keep)
                 writers[part] = stack.enter_context(writing)
-            for keys, states in self._pass(missing, deepest):
+            for keys, states in encode(self.pretrained, missing, deepest, self.precision, self.device, self.show_progress):
                 for part, writer in writers.items():
                     own = [i for i, key in enumerate(keys) if key in needed_by[part]]
                     if len(own) == len(keys):
@@ -280,32 +274,7 @@ class ActivationCache:
                         _write(writer, part, [keys[i] for i in own], [layer[own] for layer in states])
         self.computed = len(missing)
 
-    def _pass(self, sentences: dict[bytes, tuple[Tokens, int]], depth: int) -> Iterator[tuple[list[bytes], tuple[Tensor, ...]]]:
-        """Yield batches of sentences of one length: their keys and the states of layers 0 … ``depth``."""
-        by_length: dict[int, list[bytes]] = defaultdict(list)
-        for key, sentence in sentences.items():
-            by_length[_length(sentence)].append(key)
-        batches = []
-        for length in sorted(by_length, reverse=True):
-            size, keys = max(1, PASS_TOKENS // length), by_length[length]
-            batches += [keys[i : i + size] for i in range(0, len(keys), size)]
-        prefix = prefix_of(self.pretrained.model, depth).to(self.device).eval()
-        console = Console(stderr=True)
-        shown = self.show_progress and sys.stderr.isatty()
-        with torch.inference_mode(), autocast(self.precision, self.device):
-            for keys in track(batches, "Encoding", console=console, transient=True, disable=not shown):
-                columns = [tokens.pad([row]) for tokens, row in (sentences[key] for key in keys)]
-                columns *= -(-LEAST_TOKENS // (len(keys) * len(columns[0]["input_ids"][0])))
-                names = columns[0].keys() - {"attention_mask"}  # nothing is padded, so nothing is masked
-                batch = {name: torch.cat([column[name] for column in columns]).to(self.device) for name in names}
-                yield keys, tuple(layer[: len(keys)] for layer in lower_states(prefix, batch, depth))
-
 
 def _write(writer: Writer, part: Part, keys: list[bytes], states: Sequence[Tensor]) -> None:
     mask = torch.ones(states[0].shape[:2], dtype=torch.int64, device=states[0].device)
     writer.add(keys, [part.rows(mask.shape[1])] * len(keys), part.values(states, mask))
-
-
-def _length(sentence: tuple[Tokens, int]) -> int:
-    tokens, row = sentence
-    return int(tokens.offsets[row + 1] - tokens.offsets[row])
