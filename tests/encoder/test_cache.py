@@ -20,7 +20,8 @@ from frostline.data.batching import BatchRows
 from frostline.data.module import SentenceModule, Split
 from frostline.data.sentences import LabelledData
 from frostline.data.tokens import Tokens
-from frostline.encoder import passes, store
+from frostline.encoder import passes as passes_module
+from frostline.encoder import store
 from frostline.encoder.cache import ActivationCache, Part, Wanted, wanted_by
 from frostline.encoder.load import Pretrained, load_encoder, weights_hash
 from frostline.encoder.quick import quicken
@@ -232,7 +233,7 @@ def test_a_sentence_s_states_depend_on_nothing_but_itself(
     everything = contents(cache_of(minilm, tmp_path / "all"), tokens_of(minilm, REAL, tmp_path), wanted)
     assert len(everything) == len(REAL)
     if pass_tokens:
-        monkeypatch.setattr(passes, "PASS_TOKENS", pass_tokens)
+        monkeypatch.setattr(passes_module, "PASS_TOKENS", pass_tokens)
 
     for first in (REAL[::3], REAL[1:5], list(reversed(REAL))):
         folder = tmp_path / f"first {len(first)}"
@@ -283,13 +284,13 @@ def test_features_are_those_of_the_plain_model_sentence_by_sentence(
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How deep every batch of sentences was encoded."""
     seen: list[int] = []
-    own = passes.lower_states
+    own = passes_module.lower_states
 
     def counted(prefix: Any, batch: Any, depth: int) -> Any:
         seen.append(depth)
         return own(prefix, batch, depth)
 
-    monkeypatch.setattr(passes, "lower_states", counted)
+    monkeypatch.setattr(passes_module, "lower_states", counted)
     return seen
 
 
