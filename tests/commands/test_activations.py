@@ -10,7 +10,7 @@ import pytest
 
 from frostline.data import batching, sentences
 from frostline.encoder import cache as cache_module
-from frostline.encoder import store
+from frostline.encoder.entries import clear, entries
 from frostline.strategies import Classifier
 from tests.commands.run_files import curves, manifest, metrics, predictions
 
@@ -57,8 +57,8 @@ def assert_close(first: Path, second: Path) -> None:
 
 def test_a_run_on_a_full_cache_equals_one_on_an_empty_cache_to_the_last_bit(run, own_cache):
     cold, warm = run("cold", *PARTIAL), run("warm", *PARTIAL)
-    for entry in store.entries(own_cache):
-        store.clear(own_cache, entry.encoder_key)
+    for entry in entries(own_cache):
+        clear(own_cache, entry.encoder_key)
     part, mixed = run("part", *PARTIAL, "data.train_size=30"), run("mixed", *PARTIAL)  # the latter finds a half of its sentences
     assert [computed(d) for d in (cold, warm, part, mixed)] == [SENTENCES, 0, SENTENCES - 54, 54]
     assert_same(cold, warm)
@@ -74,10 +74,10 @@ def test_a_probe_on_a_full_cache_equals_one_on_an_empty_cache_to_the_last_bit(ru
 @by_strategy
 def test_a_run_without_the_cache_differs_by_rounding_only(run, own_cache, strategy):
     cached = run("cached", *strategy)
-    size = sum(entry.bytes for entry in store.entries(own_cache))
+    size = sum(entry.bytes for entry in entries(own_cache))
     uncached = run("uncached", *strategy, "cache=off")
     assert_close(cached, uncached)
-    assert sum(entry.bytes for entry in store.entries(own_cache)) == size, "cache=off writes nothing"
+    assert sum(entry.bytes for entry in entries(own_cache)) == size, "cache=off writes nothing"
     assert computed(uncached) == (SENTENCES if strategy == STRATEGIES["probe"] else 0)
     assert [manifest(run_dir)["cache"]["used"] for run_dir in (cached, uncached)] == [True, False]
     assert manifest(uncached)["cache"]["mode"] == "off"
@@ -99,7 +99,7 @@ def test_a_cache_in_memory_serves_the_runs_of_one_process_and_writes_nothing(run
     assert [computed(d) for d in (on_disk, first, second)] == [SENTENCES, SENTENCES, 0]
     assert_same(on_disk, first)
     assert_same(on_disk, second)
-    (entry,) = store.entries(own_cache)
+    (entry,) = entries(own_cache)
     assert len(entry.shards) == 1
 
 
@@ -113,7 +113,7 @@ def test_without_room_a_run_goes_on_and_says_how_much_it_takes(run, own_cache, t
     said = " ".join((tmp_path / "small.err").read_text().split())
     assert "but cache.max_size is 1.0 kB" in said and "This run goes on without the cache." in said
     needed = float(said.split("The activations need ")[1].split(" ")[0])
-    kilobytes = sum(entry.bytes for entry in store.entries(own_cache) if "pooled-cls" not in entry.name) / 1000
+    kilobytes = sum(entry.bytes for entry in entries(own_cache) if "pooled-cls" not in entry.name) / 1000
     assert needed == pytest.approx(kilobytes, rel=0.05)
     assert_close(small, usual)
     assert [manifest(run_dir)["cache"]["used"] for run_dir in (small, usual)] == [False, True]
@@ -169,7 +169,7 @@ def test_what_one_job_trains_does_not_reach_the_next(frostline, tiny, tmp_path):
 def test_dropout_in_frozen_blocks_is_another_condition_and_not_cached(run, own_cache, tmp_path):
     plain = run("plain", *PARTIAL, "cache=off")
     noisy, again = (run(name, *PARTIAL, "strategy.frozen_dropout=true") for name in ("noisy", "again"))
-    assert store.entries(own_cache) == []
+    assert entries(own_cache) == []
     assert computed(noisy) == 0 and not manifest(noisy)["cache"]["used"]
     said = " ".join((tmp_path / "noisy.err").read_text().split())
     assert "strategy.frozen_dropout draws the frozen blocks' states anew in every step, so nothing is cached." in said

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from frostline.encoder.store import Store, entries
+from frostline.encoder.entries import entries
+from frostline.encoder.store import Store
 
 if TYPE_CHECKING:
     from tests.conftest import Frostline

@@ -21,9 +21,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from frostline.encoder import entries as entries_module
 from frostline.encoder import store as store_module
-from frostline.encoder.shards import Writer
-from frostline.encoder.store import Entry, NoRoom, Store, clear, entries, verify
+from frostline.encoder.entries import clear, entries, verify
+from frostline.encoder.shards import Entry, Writer
+from frostline.encoder.store import NoRoom, Store
 from frostline.errors import FrostlineError
 from frostline.sizes import parse_size, readable_size
 
@@ -96,8 +98,8 @@ def flip(path: Path, at: int = -100) -> None:
 
 def forget() -> None:
     """Be a new process."""
-    store_module._VERIFIED.clear()
-    store_module._OPENED.clear()
+    entries_module._VERIFIED.clear()
+    entries_module._OPENED.clear()
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -200,9 +202,9 @@ def test_the_manifest_says_what_the_entry_is(tmp_path: Path) -> None:
 
 
 def test_a_process_verifies_a_shard_once_and_opens_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, checksum, read = Store(tmp_path), store_module._checksum, []
+    store, checksum, read = Store(tmp_path), entries_module._checksum, []
     ensure(store, range(3))
-    monkeypatch.setattr(store_module, "_checksum", lambda path: read.append(path.name) or checksum(path))
+    monkeypatch.setattr(entries_module, "_checksum", lambda path: read.append(path.name) or checksum(path))
     forget()
     entry, _ = ensure(store, range(3))
     assert read == [path.name for path in shards(tmp_path)]
@@ -297,7 +299,7 @@ def test_who_waits_says_so_and_goes_on_when_the_other_dies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(store_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(entries_module, "PATIENCE", 0.1)
     freed: list[int] = []
     ensure(Store(tmp_path), range(3), encoder="00")
     with stalled(tmp_path):
@@ -399,7 +401,7 @@ def test_a_damaged_manifest_loses_its_entry_only(tmp_path: Path, change: Any, ca
 
 def test_what_is_deleted_while_it_is_verified_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ensure(Store(tmp_path), range(3))
-    checksum = store_module._checksum
+    checksum = entries_module._checksum
 
     def meanwhile(path: Path) -> str:
         monkeypatch.undo()
@@ -408,7 +410,7 @@ def test_what_is_deleted_while_it_is_verified_is_not_called_damaged(tmp_path: Pa
         return checksum(path)
 
     for written in (range(3), []):
-        monkeypatch.setattr(store_module, "_checksum", meanwhile)
+        monkeypatch.setattr(entries_module, "_checksum", meanwhile)
         assert verify(tmp_path) == []
         assert sum(entry.sentences for entry in entries(tmp_path)) == len(written)
 
@@ -441,7 +443,7 @@ def test_the_manifest_is_written_last_and_its_failure_leaves_nothing(tmp_path: P
         seen.extend(files(tmp_path))
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store_module, "_write_manifest", fail)
+    monkeypatch.setattr(store_module, "write_manifest", fail)
     with pytest.raises(NoRoom):
         ensure(Store(tmp_path), range(3))
     assert [Path(name).suffix for name in seen] == [".safetensors"]

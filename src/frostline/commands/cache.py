@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from frostline.encoder.store import EntryInfo, clear, entries, verify
+from frostline.encoder.entries import EntryInfo, clear, entries, verify
 from frostline.errors import FrostlineError, choices, nearest
 from frostline.sizes import readable_size
 
