@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from frostline.measures import statistics
-from frostline.measures.statistics import hierarchical_bootstrap, paired_difference
+from frostline.measures.statistics import hierarchical_bootstrap, jackknife, paired_difference
 
 
 def test_one_seed_gives_the_binomial_interval() -> None:
@@ -106,3 +106,46 @@ def test_tables_that_make_no_sense_are_refused(bad: np.ndarray) -> None:
 def test_arms_of_different_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="same seeds and sentences"):
         paired_difference(np.ones((2, 5)), np.ones((3, 5)))
+
+
+def test_jackknife_of_a_mean_without_one_row_each_is_student_s_interval() -> None:
+    values = np.random.default_rng(9).gamma(2.0, size=40)
+    theirs = stats.ttest_1samp(values, 0).confidence_interval()
+    assert jackknife(np.mean, [values], groups=40) == pytest.approx((values.mean(), theirs.low, theirs.high))
+
+
+def test_jackknife_covers_a_correlation() -> None:
+    rng = np.random.default_rng(10)
+    covered = []
+    for i in range(600):
+        x = rng.normal(size=300)
+        y = 0.5 * x + np.sqrt(0.75) * rng.normal(size=300)
+        interval = jackknife(lambda a, b: float(np.corrcoef(a, b)[0, 1]), [x, y], seed=i)
+        covered.append(interval.low <= 0.5 <= interval.high)
+        assert interval.mean == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_jackknife_leaves_every_row_out_once_and_keeps_pairs() -> None:
+    seen: list[set[int]] = []
+
+    def spy(rows: np.ndarray, doubled: np.ndarray) -> float:
+        assert (2 * rows[:, 0] == doubled).all()
+        seen.append(set(rows[:, 0].tolist()))
+        return 0.0
+
+    rows = np.arange(23)
+    assert jackknife(spy, [rows[:, None], 2 * rows], groups=5) == (0, 0, 0)
+    left_out = [set(rows.tolist()) - kept for kept in seen if len(kept) < 23]
+    assert len(left_out) == 5 and sum(map(len, left_out)) == 23 and set().union(*left_out) == set(rows.tolist())
+    assert max(map(len, left_out)) - min(map(len, left_out)) == 1
+    one, same, other = (jackknife(np.mean, [np.sqrt(rows)], seed=seed) for seed in (0, 0, 1))
+    assert one == same != other
+
+
+def test_a_jackknife_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="same sentences"):
+        jackknife(np.mean, [np.ones(5), np.ones(6)], groups=2)
+    for groups in (1, 6):
+        with pytest.raises(ValueError, match="2 <= groups <= 5"):
+            jackknife(np.mean, [np.ones(5)], groups=groups)

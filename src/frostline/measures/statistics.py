@@ -8,10 +8,12 @@ vary, and the interval is too short.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 CHUNK_CELLS = 2_000_000  # resamples x distinct sentences held at once: about 16 MB an array
 
@@ -100,3 +102,35 @@ def paired_difference(
     if first.shape != second.shape:
         raise ValueError(f"expected the same seeds and sentences, but the shapes are {first.shape} and {second.shape}")
     return hierarchical_bootstrap(first - second, resamples, confidence, seed)
+
+
+def jackknife(statistic: Callable[..., float], arrays: Sequence[NDArray[Any]], groups: int = 10, seed: int = 0) -> Interval:
+    """Return a statistic of paired rows with its 95 % delete-a-group jackknife interval (Kott 2001).
+
+    The statistic is computed again without each of ``groups`` random groups of rows; ``(G - 1) / G`` times the summed squares of
+    these values around their mean estimates its variance, and Student's t with ``G - 1`` degrees of freedom the interval. It
+    holds for smooth statistics of independent rows: not for medians, nor for rows that come in clusters.
+
+    Args:
+        statistic: takes ``arrays`` and returns one number.
+        arrays: of equal length, row by row the same sentences, ``[sentences, …]`` each.
+        groups: how many, 2 … sentences; of equal size up to one row.
+        seed: of the groups.
+
+    Returns:
+        The statistic of all rows, lower and upper bound; NaN where the statistic is, for all rows or without a group.
+
+    Raises:
+        ValueError: the arrays differ in length, or ``groups`` is out of range.
+    """
+    lengths = {len(array) for array in arrays}
+    if len(lengths) != 1:
+        raise ValueError(f"expected arrays of the same sentences, but their lengths are {sorted(lengths)}")
+    (sentences,) = lengths
+    if not 2 <= groups <= sentences:
+        raise ValueError(f"expected 2 <= groups <= {sentences} (the number of sentences), but groups is {groups}")
+    left_out = np.array_split(np.random.default_rng(seed).permutation(sentences), groups)
+    without = np.array([statistic(*(np.delete(array, rows, axis=0) for array in arrays)) for rows in left_out])
+    half = stats.t.ppf(0.975, groups - 1) * np.sqrt((groups - 1) * without.var())
+    whole = statistic(*arrays)
+    return Interval(float(whole), float(whole - half), float(whole + half))
