@@ -6,12 +6,14 @@ import dataclasses
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import datasets
+import numpy as np
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor, nn
 
 from frostline.data.module import SentenceModule
@@ -19,9 +21,11 @@ from frostline.data.sentences import LabelledData
 from frostline.encoder.load import Pretrained, load_encoder
 from frostline.encoder.split import SplitEncoder
 from frostline.errors import DivergedError, FrostlineError
-from frostline.schema import AdamW, Constant, RandomModel, Warmup
+from frostline.schema import AdamW, Config, Constant, RandomModel, Warmup
 from frostline.strategies import Classifier, FrozenClassifier, FullClassifier, PartialClassifier
 from frostline.strategies.checkpoint import load_checkpoint, read_pointer, save_checkpoint
+from frostline.strategies.predict import predict
+from frostline.strategies.trainer import KeepBest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 BLOCKS, CLASSES = 2, 3
@@ -230,6 +234,33 @@ def test_a_diverged_loss_ends_the_run_with_advice(tmp_path: Path) -> None:
         module.head.weight.fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"became nan in epoch 1, step 0: .* lower optimizer.lr"):
         fit(module, pretrained, tmp_path)
+
+
+# --- the best epoch ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])  # one of the two finds its best before the last epoch
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_best_epochs_logits_are_those_that_its_weights_predict(
+    arm: str, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frostline.data.module.SCORING_TOKENS", 30)  # several batches
+    pretrained = encoder()
+    module, data, device = build(arm, pretrained), data_module(pretrained, tmp_path), torch.device("cpu")
+    callbacks = SimpleNamespace(monitor="val/loss", mode=mode)
+    best, losses = KeepBest(module, cast("Config", SimpleNamespace(callbacks=callbacks, optimizer=ADAMW))), []
+    watch = LambdaCallback(on_validation_end=lambda trainer, _: losses.append(trainer.callback_metrics["val/loss"].item()))
+    fit(module, pretrained, tmp_path, best, watch, epochs=3)
+    assert len(set(losses)) == 3
+    assert best.score == {"min": min, "max": max}[mode](losses)
+    if best.score != losses[-1]:
+        assert not np.array_equal(best.logits, predict(module, data, "validation", device, "32-true"))
+    module.load_state_dict(best.state, strict=False)
+    np.testing.assert_array_equal(best.logits, predict(module, data, "validation", device, "32-true"), strict=True)
+
+    resumed = KeepBest(module, cast("Config", SimpleNamespace(callbacks=callbacks, optimizer=ADAMW)))
+    resumed.load_state_dict(best.state_dict())
+    assert resumed.score == best.score and resumed.logits is None, "a checkpoint does not hold them"
 
 
 # --- Frostline's own checkpoint ----------------------------------------------------------------------------------------

@@ -166,7 +166,10 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
     metrics: dict[str, float] = {}
     tables: list[pd.DataFrame] = []
     for split in ("train", "validation", *(["test"] if config.test else [])):
-        logits = predict(module, datamodule, split, device, config.trainer.precision)
+        if split == "validation" and best.logits is not None:
+            logits = best.logits  # of the same weights, at the end of their epoch
+        else:
+            logits = predict(module, datamodule, split, device, config.trainer.precision)
         metrics |= score(logits, datamodule.labels(split), {"validation": "val"}.get(split, split))
         if split != "train":
             tables.append(prediction_table(split, data.splits[split], logits, data.class_names))

@@ -128,13 +128,14 @@ class Classifier(LightningModule):
         """Log what is left of the epoch."""
         self.log_steps()
 
-    def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        """Gather the metrics over all sentences; nothing is averaged over batches of unequal size."""
+    def validation_step(self, batch: dict[str, Any], batch_index: int) -> Tensor | None:
+        """Gather the metrics over all sentences, unaveraged over batches of unequal size; return the logits."""
         if math.isinf(batch["total"]):
-            return  # a filler: another device has counted this sentence
-        logits = self(batch).float()
-        self.validation.update(logits, batch["labels"])
-        self.validation_loss.update(F.cross_entropy(logits, batch["labels"]), weight=len(batch["labels"]))
+            return None  # a filler: another device has counted this sentence
+        logits: Tensor = self(batch)
+        self.validation.update(logits.float(), batch["labels"])
+        self.validation_loss.update(F.cross_entropy(logits.float(), batch["labels"]), weight=len(batch["labels"]))
+        return logits
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics, once per epoch."""

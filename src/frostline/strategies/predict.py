@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from frostline.data.module import SentenceModule
 from frostline.encoder.products import autocast
@@ -21,13 +22,16 @@ def predict(
     """
     was_training = module.training
     module.to(device).eval()
-    rows: list[torch.Tensor] = []
-    logits: list[torch.Tensor] = []
+    batches: list[tuple[Tensor, Tensor]] = []
     with torch.inference_mode(), autocast(precision, device):
         for batch in datamodule.scoring_batches(split, device):
-            rows.append(batch["index"].cpu())
-            logits.append(module(batch).double().cpu())
+            batches.append((batch["index"], module(batch)))
     module.train(was_training)
-    order = torch.cat(rows)
-    result: NDArray[np.float64] = torch.empty_like(torch.cat(logits)).index_copy_(0, order, torch.cat(logits)).numpy()
+    return in_order(batches)
+
+
+def in_order(batches: list[tuple[Tensor, Tensor]]) -> NDArray[np.float64]:
+    """Return the logits of a split, ``[sentences, classes]``, float64, from its batches: rows ``[batch]`` and their logits."""
+    rows, logits = (torch.cat(part).cpu() for part in zip(*batches, strict=True))
+    result: NDArray[np.float64] = torch.empty_like(logits, dtype=torch.float64).index_copy_(0, rows, logits.double()).numpy()
     return result

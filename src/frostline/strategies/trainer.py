@@ -7,16 +7,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from numpy.typing import NDArray
 from torch import Tensor
 
 from frostline.runs.curves import CurvesLogger
 from frostline.runs.files import replace_atomically
 from frostline.schema import AdamW, Config, Lbfgs, Sgd
+from frostline.strategies.predict import in_order
 
 
 def build_trainer(config: Config, run_dir: Path, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
@@ -89,6 +93,8 @@ class KeepBest(Callback):
     Attributes:
         state: the best epoch's trained tensors, by their name in the module, on the CPU.
         score: its validation metric.
+        logits: its logits of the validation split, as :func:`frostline.strategies.predict.predict` returns them; None where
+            several devices share the split, and if the run was resumed after that epoch.
     """
 
     def __init__(self, module: LightningModule, config: Config):
@@ -97,6 +103,13 @@ class KeepBest(Callback):
         self.names = {name for name, p in module.named_parameters() if p.requires_grad}
         self.score: float | None = None
         self.state: dict[str, Tensor] = {}
+        self.logits: NDArray[np.float64] | None = None
+        self._batches: list[tuple[Tensor, Tensor]] = []
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
+        """Note the logits of one batch."""
+        if isinstance(trainer.strategy, SingleDeviceStrategy):
+            self._batches.append((batch["index"], outputs))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep this epoch's weights if they are the best so far; of equals, the first."""
@@ -105,6 +118,8 @@ class KeepBest(Callback):
         if self.score is None or self.keeps_last or sign * score > sign * self.score:
             whole = trainer.strategy.lightning_module_state_dict()  # gathers what is sharded, so every rank must ask
             self.score, self.state = score, {k: v.detach().cpu().clone() for k, v in whole.items() if k in self.names}
+            self.logits = in_order(self._batches) if self._batches else None
+        self._batches.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
