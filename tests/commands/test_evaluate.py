@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -10,9 +11,8 @@ from tests.commands.test_reproduce import STRATEGIES
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
-def test_a_finished_run_scores_the_same_from_its_checkpoint(frostline, tiny, tmp_path, strategy):
-    run_dir = tmp_path / "run"
-    assert frostline("train", *tiny[:-1], *strategy, f"hydra.run.dir={run_dir}").status == 0
+def test_a_finished_run_scores_the_same_from_its_checkpoint(frostline, finished, tiny, tmp_path, strategy):
+    run_dir = shutil.copytree(finished(*tiny[:-1], *strategy), tmp_path / "run")
     result = frostline("evaluate", f"run={run_dir}")
     assert result.status == 0, result.err
     (folder,) = (run_dir / "evaluations").iterdir()
@@ -23,9 +23,8 @@ def test_a_finished_run_scores_the_same_from_its_checkpoint(frostline, tiny, tmp
     pd.testing.assert_frame_equal(old, new, atol=1e-9)
 
 
-def test_another_data_set_is_scored_with_the_classes_of_the_run(frostline, tiny, tmp_path):
-    run_dir, other = tmp_path / "run", tmp_path / "other.csv"
-    assert frostline("train", *tiny, "strategy=full", f"hydra.run.dir={run_dir}").status == 0
+def test_another_data_set_is_scored_with_the_classes_of_the_run(frostline, finished, tiny, tmp_path):
+    run_dir, other = shutil.copytree(finished(*tiny[:-1], *STRATEGIES["full"]), tmp_path / "run"), tmp_path / "other.csv"
     rows = [(f"lovely {i}", "good") for i in range(10)] + [(f"grim {i}", "bad") for i in range(10)]
     pd.DataFrame(rows, columns=["review", "stars"]).to_csv(other, index=False)
     words = ["data=files", f"data.train={other}", "data.text_column=review", "data.label_column=stars", "split=all"]

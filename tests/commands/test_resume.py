@@ -1,86 +1,128 @@
 from __future__ import annotations
 
-import os
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.commands.run_files import curves, manifest, metrics, predictions
 
-# Long enough to be killed in the middle: some epochs of about a second.
-SLOW = ["strategy=full", "optimizer.lr=1e-3", "trainer.max_epochs=12", "data.batch_size=4"]
+SHORT = ["optimizer.lr=1e-3", "trainer.max_epochs=3", "data.batch_size=8"]
+STRATEGIES = {"full": ["strategy=full", *SHORT], "partial": ["strategy=partial", "strategy.frozen_depth=2", *SHORT]}
+
+# Frostline in a process that comes to a point of its second epoch and does something there.
+PROGRAM = """
+import os, signal, sys, time
+from pathlib import Path
+from frostline.__main__ import main
+from frostline.strategies import Classifier
+
+own = Classifier.{hook}
+
+def hook(self, batch, index):
+    if (self.current_epoch, index) == (1, {index}):
+        {action}
+    return own(self, batch, index)
+
+Classifier.{hook} = hook
+sys.exit(main())
+"""
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+POINTS = {"full": ("validation_step", 0), "partial": ("training_step", 3)}  # what the epoch has logged by then is logged again
 
 
-def kill_after_first_checkpoint(running, runs: Path) -> Path:
-    """Wait until the run has a state to resume from, let it begin another epoch, and kill it."""
-    deadline = time.monotonic() + 120
-    while not (found := list(runs.glob("*/*/resume/last.ckpt"))):
-        assert running.poll() is None, running.stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(running.pid, signal.SIGKILL)
-    running.wait()
-    run_dir = found[0].parents[1]
-    assert manifest(run_dir)["status"] == "running", "killed too late"
-    assert not (run_dir / "metrics.json").exists(), "a killed run leaves no file that looks finished"
-    return run_dir
+def program(hook: str, index: int, action: str) -> tuple[str, str]:
+    return ("-c", PROGRAM.format(hook=hook, index=index, action=action))
 
 
-@pytest.mark.parametrize("strategy", [SLOW, ["strategy=partial", "strategy.frozen_depth=2", *SLOW[1:]]], ids=["full", "partial"])
-def test_a_killed_run_resumes_to_the_same_numbers(process, frostline, tiny, tmp_path, strategy):
-    words = ["train", *tiny[:-1], *strategy]
-    assert frostline(*words, f"hydra.run.dir={tmp_path / 'undisturbed'}").status == 0
+@pytest.fixture
+def killed(process, tiny, shared, tmp_path) -> Callable[[str], Path]:
+    """The directory of a run that was killed in its second epoch: a copy, below the outputs of the test."""
 
-    run_dir = kill_after_first_checkpoint(process(*words), tmp_path / "outputs/runs")
-    again = process(*words)
-    output, _ = again.communicate(timeout=200)
-    assert again.returncode == 0, output
+    def directory(strategy: str) -> Path:
+        kept, runs = shared / f"killed-{strategy}", tmp_path / "outputs/runs"
+        if not kept.exists():
+            running = process("train", *tiny[:-1], *STRATEGIES[strategy], program=program(*POINTS[strategy], KILL))
+            output, _ = running.communicate(timeout=200)
+            assert running.returncode == -signal.SIGKILL, output
+            shutil.move(runs, kept)
+        shutil.copytree(kept, runs)
+        (run_dir,) = runs.glob("*/*")
+        assert manifest(run_dir)["status"] == "running", "killed too late"
+        assert (run_dir / "resume/last.ckpt").exists(), "killed too early"
+        assert not (run_dir / "metrics.json").exists(), "a killed run leaves no file that looks finished"
+        return run_dir
+
+    return directory
+
+
+def assert_same(resumed: Path, undisturbed: Path) -> None:
+    assert metrics(resumed) == metrics(undisturbed)
+    assert predictions(resumed).equals(predictions(undisturbed))
+    assert curves(resumed).equals(curves(undisturbed))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_killed_run_resumes_to_the_same_numbers(process, frostline, killed, finished, tiny, tmp_path, strategy):
+    """One of them in a new process, as after a real kill."""
+    words, run_dir = [*tiny[:-1], *STRATEGIES[strategy]], killed(strategy)
+    if strategy == "full":
+        again = process("train", *words)
+        output, _ = again.communicate(timeout=200)
+        status = again.returncode
+    else:
+        result = frostline("train", *words)
+        output, status = result.err, result.status
+    assert status == 0, output
     assert f"Resuming the unfinished run in {run_dir}" in output
     assert len(list((tmp_path / "outputs/runs").glob("*/*"))) == 1, "it resumes in its own directory"
-    assert metrics(run_dir) == metrics(tmp_path / "undisturbed")
-    assert predictions(run_dir).equals(predictions(tmp_path / "undisturbed"))
-    assert curves(run_dir).equals(curves(tmp_path / "undisturbed"))
+    assert_same(run_dir, finished(*words))
 
 
 def test_a_run_that_is_still_alive_is_not_taken_over(process, frostline, tiny, tmp_path):
-    words = ["train", *tiny[:-1], *SLOW]
-    first = process(*words)
-    while not list((tmp_path / "outputs/runs").glob("*/*/manifest.json")):
-        assert first.poll() is None
-        time.sleep(0.02)
-    result = frostline(*words, "trainer.max_epochs=12")
-    output, _ = first.communicate(timeout=200)
+    words, go = ["train", *tiny[:-1], *STRATEGIES["full"]], tmp_path / "go"
+    wait = f"while not Path({str(go)!r}).exists(): time.sleep(0.02)"
+    first = process(*words, program=program("training_step", 3, wait))
+    try:
+        while not list((tmp_path / "outputs/runs").glob("*/*/resume/last.ckpt")):
+            assert first.poll() is None, first.stdout.read()
+            time.sleep(0.02)
+        result = frostline(*words)
+        assert first.poll() is None, "it is alive all the time"
+    finally:
+        go.touch()
+        output, _ = first.communicate(timeout=200)
     assert (first.returncode, result.status) == (0, 0), output + result.err
     assert "Resuming" not in result.err
-    assert len(list((tmp_path / "outputs/runs").glob("*/*/metrics.json"))) == 2
+    one, other = (path.parent for path in (tmp_path / "outputs/runs").glob("*/*/metrics.json"))
+    assert_same(one, other)
 
 
-def test_a_finished_run_is_not_run_again_in_its_directory(frostline, tiny, tmp_path):
-    words = ["train", *tiny, "strategy=full", f"hydra.run.dir={tmp_path / 'run'}"]
-    assert frostline(*words).status == 0
-    before = (tmp_path / "run/metrics.json").stat().st_mtime_ns
-    again = frostline(*words)
+def test_a_finished_run_is_not_run_again_in_its_directory(frostline, finished, tiny):
+    words = [*tiny, "strategy=full", "optimizer.lr=1e-3"]
+    run_dir = finished(*words)
+    before = (run_dir / "metrics.json").stat().st_mtime_ns
+    again = frostline("train", *words, f"hydra.run.dir={run_dir}")
     assert again.status == 0 and "Already finished" in again.err
-    assert (tmp_path / "run/metrics.json").stat().st_mtime_ns == before
+    assert (run_dir / "metrics.json").stat().st_mtime_ns == before
 
 
-def test_a_given_checkpoint_is_resumed_from(process, frostline, tiny, tmp_path):
-    words = ["train", *tiny[:-1], *SLOW]
-    assert frostline(*words, f"hydra.run.dir={tmp_path / 'undisturbed'}").status == 0
-    killed = kill_after_first_checkpoint(process(*words), tmp_path / "outputs/runs")
-    path = killed / "resume/last.ckpt"
-    result = frostline(*words, f"ckpt_path={path}", f"hydra.run.dir={tmp_path / 'continued'}")
+def test_a_given_checkpoint_is_resumed_from(frostline, killed, finished, tiny, tmp_path):
+    words = [*tiny[:-1], *STRATEGIES["full"]]
+    path = killed("full") / "resume/last.ckpt"
+    result = frostline("train", *words, f"ckpt_path={path}", f"hydra.run.dir={tmp_path / 'continued'}")
     assert result.status == 0, result.err
-    assert metrics(tmp_path / "continued") == metrics(tmp_path / "undisturbed")
+    assert metrics(tmp_path / "continued") == metrics(finished(*words))
     assert curves(tmp_path / "continued")["step"].min() > 0, "the first epoch was not trained again"
 
 
-def test_a_run_is_not_resumed_on_other_data(process, frostline, tiny, tmp_path, reviews_csv):
-    words = ["train", *tiny[:-1], *SLOW]
-    run_dir = kill_after_first_checkpoint(process(*words), tmp_path / "outputs/runs")
-    reviews_csv.write_text(reviews_csv.read_text().replace("lovely", "loud"))
-    result = frostline(*words)
+def test_a_run_is_not_resumed_on_other_data(frostline, killed, tiny, tmp_path):
+    run_dir = killed("full")
+    source = Path(tiny[3].removeprefix("data.train="))  # written anew for every test
+    source.write_text(source.read_text().replace("lovely", "loud"))
+    result = frostline("train", *tiny[:-1], *STRATEGIES["full"])
     assert result.status == 1
     assert f"'{run_dir}' cannot be resumed: its data hashes changed" in result.err

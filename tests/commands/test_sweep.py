@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,38 +9,40 @@ import yaml
 
 from tests.commands.run_files import curves, manifest, metrics
 
+ONE_EPOCH = ["trainer.max_epochs=1"]
+
 
 def results(sweep_dir):
     return pd.read_csv(sweep_dir / "results.csv", keep_default_na=False)
 
 
 def test_a_failing_job_does_not_stop_the_sweep_and_is_run_again_alone(frostline, tiny, tmp_path):
-    """An obstacle makes one of four jobs fail; the second launch of the same command runs only that one."""
+    """An obstacle makes one of three jobs fail; the second launch of the same command runs only that one."""
     sweep = tmp_path / "sweep"
-    (sweep / "2").mkdir(parents=True)
-    (sweep / "2" / "checkpoint").write_text("a file where a folder must be")
-    words = ["train", "-m", *tiny, "strategy=partial", "strategy.frozen_depth=0,3", "seed=0,1", f"hydra.sweep.dir={sweep}"]
+    (sweep / "1").mkdir(parents=True)
+    (sweep / "1" / "checkpoint").write_text("a file where a folder must be")
+    words = ["train", "-m", *tiny, "strategy=partial", "strategy.frozen_depth=0,2,3", *ONE_EPOCH, f"hydra.sweep.dir={sweep}"]
     first = frostline(*words)
     assert first.status == 1
     table = results(sweep)
-    assert list(table["status"]) == ["finished", "finished", "failed", "finished"]
-    assert table["error"][2] and (sweep / "2/error.txt").read_text().startswith("Traceback")
-    assert not (sweep / "2/metrics.json").exists()
+    assert list(table["status"]) == ["finished", "failed", "finished"]
+    assert table["error"][1] and (sweep / "1/error.txt").read_text().startswith("Traceback")
+    assert not (sweep / "1/metrics.json").exists()
 
-    (sweep / "2" / "checkpoint").unlink()
-    before = {i: (sweep / f"{i}/metrics.json").stat().st_mtime_ns for i in (0, 1, 3)}
+    (sweep / "1" / "checkpoint").unlink()
+    before = {i: (sweep / f"{i}/metrics.json").stat().st_mtime_ns for i in (0, 2)}
     second = frostline(*words)
     assert second.status == 0, second.err
-    assert second.err.count("Already finished") == 3
-    assert {i: (sweep / f"{i}/metrics.json").stat().st_mtime_ns for i in (0, 1, 3)} == before
-    assert list(results(sweep)["status"]) == ["finished"] * 4
-    assert not (sweep / "2/error.txt").exists()
+    assert second.err.count("Already finished") == 2
+    assert {i: (sweep / f"{i}/metrics.json").stat().st_mtime_ns for i in (0, 2)} == before
+    assert list(results(sweep)["status"]) == ["finished"] * 3
+    assert not (sweep / "1/error.txt").exists()
 
 
 def test_a_job_of_a_sweep_equals_the_same_run_alone(frostline, tiny, tmp_path):
     """State must not leak between the jobs that share a process."""
     sweep = tmp_path / "sweep"
-    words = [*tiny, "optimizer=adamw", "optimizer.lr=1e-3"]
+    words = [*tiny, "optimizer=adamw", "optimizer.lr=1e-3", "trainer.max_epochs=2"]
     assert frostline("train", "-m", *words, "strategy=partial,full,frozen", "seed=1", f"hydra.sweep.dir={sweep}").status == 0
     for job, strategy in enumerate(("partial", "full", "frozen")):
         alone = tmp_path / strategy
@@ -50,8 +53,8 @@ def test_a_job_of_a_sweep_equals_the_same_run_alone(frostline, tiny, tmp_path):
 
 def test_results_hold_a_row_a_job_with_its_configuration_and_metrics(frostline, tiny, tmp_path):
     sweep = tmp_path / "sweep"
-    words = [*tiny, "strategy=partial", "strategy.frozen_depth=1,4", "optimizer.lr=1e-4,1e-3", f"hydra.sweep.dir={sweep}"]
-    result = frostline("train", "-m", *words)
+    words = [*tiny, "strategy=partial", "strategy.frozen_depth=1,4", "optimizer.lr=1e-4,1e-3", *ONE_EPOCH]
+    result = frostline("train", "-m", *words, f"hydra.sweep.dir={sweep}")
     assert result.status == 0, result.err
     table = results(sweep)
     assert list(table["strategy.frozen_depth"]) == [1, 1, 4, 4]
@@ -74,7 +77,7 @@ def test_the_main_sweep_is_a_union_of_grids(frostline):
 def test_grids_are_joined_and_the_command_line_wins(frostline, tiny, tmp_path):
     sweep = tmp_path / "sweep"
     grids = "[{strategy: frozen}, {strategy: partial, strategy.frozen_depth: '1,2', seed: '0,1'}]"
-    words = [*tiny, "optimizer=adamw", "trainer.max_epochs=1", f"hydra.sweeper.grids={grids}", f"hydra.sweep.dir={sweep}"]
+    words = [*tiny, "optimizer=adamw", *ONE_EPOCH, f"hydra.sweeper.grids={grids}", f"hydra.sweep.dir={sweep}"]
     assert frostline("train", "-m", *words, "seed=5").status == 0
     assert list(results(sweep)["strategy.frozen_depth"]) == [4, 1, 2]
     assert set(results(sweep)["seed"]) == {5}
@@ -84,7 +87,7 @@ def test_two_offline_wandb_jobs_are_two_closed_runs_of_one_group(frostline, tiny
     import wandb
 
     sweep = tmp_path / "sweep"
-    words = [*tiny, "logger=wandb", "strategy=full", "seed=0,1", "trainer.max_epochs=1", f"hydra.sweep.dir={sweep}"]
+    words = [*tiny, "logger=wandb", "strategy=full", "seed=0,1", *ONE_EPOCH, f"hydra.sweep.dir={sweep}"]
     assert frostline("train", "-m", *words).status == 0
     assert wandb.run is None, "every job closes its run"
     ids = [manifest(sweep / job)["wandb_id"] for job in "01"]
@@ -102,42 +105,45 @@ def test_a_diverged_wandb_job_is_closed_as_failed(frostline, tiny, tmp_path):
     assert manifest(tmp_path / "run")["status"] == "diverged"
 
 
-@pytest.mark.parametrize("strategy", ["partial", "frozen"])
-def test_two_processes_train_one_run_on_the_same_batches(process, frostline, tiny, tmp_path, strategy):
+SAME = ["optimizer=adamw", "optimizer.lr=1e-3", "trainer.max_epochs=2"]
+
+
+def assert_two_devices_equal_one(one: Path, two: Path) -> None:
     """Data parallel with gloo: the same global batches, so (dropout is off in a frozen encoder) the same curve."""
-    words = ["train", *tiny, f"strategy={strategy}", "optimizer=adamw", "optimizer.lr=1e-3", "trainer.max_epochs=2"]
-    words += ["strategy.frozen_depth=4"] if strategy == "partial" else ["strategy.layer=2"]
-    assert frostline(*words, f"hydra.run.dir={tmp_path / 'one'}").status == 0
-    running = process(*words, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'two'}")
+    first, second = curves(one), curves(two)
+    assert (first["train/loss"] - second["train/loss"]).abs().max() < 1e-5
+    assert (first["val/loss"] - second["val/loss"]).abs().max() < 1e-5
+    assert metrics(two)["test/loss"] == pytest.approx(metrics(one)["test/loss"], abs=1e-5)
+
+
+def test_two_processes_train_one_run_on_the_same_batches(process, finished, tiny, tmp_path):
+    words = [*tiny, *SAME, "strategy=frozen", "strategy.layer=2"]
+    running = process("train", *words, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'two'}")
     output, _ = running.communicate(timeout=200)
     assert running.returncode == 0, output
-    one, two = curves(tmp_path / "one"), curves(tmp_path / "two")
-    assert (one["train/loss"] - two["train/loss"]).abs().max() < 1e-5
-    assert (one["val/loss"] - two["val/loss"]).abs().max() < 1e-5
-    assert metrics(tmp_path / "two")["test/loss"] == pytest.approx(metrics(tmp_path / "one")["test/loss"], abs=1e-5)
-    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["one", "two"], "no rank leaves a folder of its own"
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["two"], "no rank leaves a folder of its own"
+    assert_two_devices_equal_one(finished(*words), tmp_path / "two")
 
 
-def test_a_job_on_several_devices_runs_in_a_process_of_its_own(process, tiny, tmp_path):
+def test_a_job_on_several_devices_runs_in_processes_of_its_own(frostline, tiny, tmp_path):
     sweep = tmp_path / "sweep"
-    words = [*tiny, "trainer=ddp_cpu", "strategy=partial", "strategy.frozen_depth=3,4", "trainer.max_epochs=1"]
-    running = process("train", "-m", *words, f"hydra.sweep.dir={sweep}")
-    output, _ = running.communicate(timeout=250)
-    assert running.returncode == 0, output
+    words = [*tiny, *SAME, "strategy=partial", "strategy.frozen_depth=4", f"hydra.sweep.dir={sweep}"]
+    result = frostline("train", "-m", *words, "trainer=ddp_cpu,cpu")
+    assert result.status == 0, result.err
     assert list(results(sweep)["status"]) == ["finished"] * 2
+    devices = [yaml.safe_load((sweep / job / "config.yaml").read_text())["trainer"]["devices"] for job in "01"]
+    assert devices == [2, 1]
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["sweep"], "children do not sweep again"
+    assert_two_devices_equal_one(sweep / "1", sweep / "0")
 
 
-def test_a_sweep_survives_the_loss_of_a_job(process, tiny, tmp_path):
+def test_a_sweep_survives_the_loss_of_a_job(frostline, tiny, tmp_path):
     """Report on directories alone: a killed launcher leaves finished jobs that can still be collected."""
     sweep = tmp_path / "sweep"
-    running = process("train", "-m", *tiny, "strategy=full", "seed=0,1", f"hydra.sweep.dir={sweep}")
-    output, _ = running.communicate(timeout=200)
-    assert running.returncode == 0, output
+    result = frostline("train", "-m", *tiny, "strategy=full", "seed=0,1", *ONE_EPOCH, f"hydra.sweep.dir={sweep}")
+    assert result.status == 0, result.err
     os.remove(sweep / "results.csv")
     os.remove(sweep / "1/metrics.json")
     os.remove(sweep / "1/manifest.json")
-    again = process("report", f"run={sweep}")
-    output, _ = again.communicate(timeout=100)
-    assert again.returncode == 1, "a job is missing, and the exit status says so"
+    assert frostline("report", f"run={sweep}").status == 1, "a job is missing, and the exit status says so"
     assert list(results(sweep)["status"]) == ["finished", "missing"]

@@ -79,6 +79,8 @@ def test_multirun_sweeps_what_the_user_says(tmp_path, cache_dir):
         "strategy=partial",
         "strategy.frozen_depth=1,3",
         "trainer.max_epochs=1",
+        "data.validation_share=0.02",
+        "data.test_share=0.02",
     ]
     result = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert result.returncode == 0, result.stderr
