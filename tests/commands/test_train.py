@@ -218,7 +218,7 @@ def test_the_exact_probe_is_scikit_learns_logistic_regression(frostline, cache_d
     from frostline.encoder.load import load_encoder
     from frostline.runs.snapshot import read_snapshot
 
-    words = ["logger=csv", "data.train_size=250", "data.validation_share=0.02", "data.test_share=0.02"]
+    words = ["logger=csv", "data.train_size=200", "data.validation_share=0.01", "data.test_share=0.01"]
     run_dir = run(frostline, tmp_path / "run", *words, "strategy=frozen", "strategy.layer=4")
     config, facts = read_snapshot(run_dir), manifest(run_dir)
 
