@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from frostline.data import batching, sentences
-from frostline.encoder import cache as cache_module
+from frostline.encoder import passes as passes_module
 from frostline.encoder.entries import clear, entries
 from frostline.strategies import Classifier
 from tests.commands.run_files import curves, manifest, metrics, predictions
@@ -133,7 +133,7 @@ def test_one_pass_serves_a_whole_sweep(frostline, tiny, tmp_path, monkeypatch):
 
     import frostline.commands.train as train_module
 
-    count(cache_module, "lower_states", passes)
+    count(passes_module, "lower_states", passes)
     count(train_module, "load_encoder", loaded)
     count(sentences, "read_files", read)
     sweep = tmp_path / "sweep"

@@ -15,27 +15,32 @@ STRATEGIES = {"full": ["strategy=full", *SHORT], "partial": ["strategy=partial",
 
 # Frostline in a process that comes to a point of its second epoch and does something there.
 PROGRAM = """
-import os, signal, sys, time
+import functools, os, signal, sys, time
 from pathlib import Path
 from frostline.__main__ import main
 from frostline.strategies import Classifier
+from frostline.strategies.trainer import KeepBest
 
-own = Classifier.{hook}
+own = {hook}
 
-def hook(self, batch, index):
-    if (self.current_epoch, index) == (1, {index}):
+@functools.wraps(own)
+def hook(*args):
+    if {when}:
         {action}
-    return own(self, batch, index)
+    return own(*args)
 
-Classifier.{hook} = hook
+{hook} = hook
 sys.exit(main())
 """
+IN_A_STEP = ("Classifier.training_step", "(args[0].current_epoch, args[2]) == (1, 3)")
+BEFORE_THE_CHECKPOINT = ("KeepBest.on_validation_end", "args[1].current_epoch == 1")  # the epoch's curves are on disk by then
+POINTS = {"full": BEFORE_THE_CHECKPOINT, "partial": IN_A_STEP}
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
-POINTS = {"full": ("validation_step", 0), "partial": ("training_step", 3)}  # what the epoch has logged by then is logged again
 
 
-def program(hook: str, index: int, action: str) -> tuple[str, str]:
-    return ("-c", PROGRAM.format(hook=hook, index=index, action=action))
+def program(point: tuple[str, str], action: str) -> tuple[str, str]:
+    hook, when = point
+    return ("-c", PROGRAM.format(hook=hook, when=when, action=action))
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ def killed(process, tiny, shared, tmp_path) -> Callable[[str], Path]:
     def directory(strategy: str) -> Path:
         kept, runs = shared / f"killed-{strategy}", tmp_path / "outputs/runs"
         if not kept.exists():
-            running = process("train", *tiny[:-1], *STRATEGIES[strategy], program=program(*POINTS[strategy], KILL))
+            running = process("train", *tiny[:-1], *STRATEGIES[strategy], program=program(POINTS[strategy], KILL))
             output, _ = running.communicate(timeout=200)
             assert running.returncode == -signal.SIGKILL, output
             shutil.move(runs, kept)
@@ -85,7 +90,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(process, frostline, killed, fi
 def test_a_run_that_is_still_alive_is_not_taken_over(process, frostline, tiny, tmp_path):
     words, go = ["train", *tiny[:-1], *STRATEGIES["full"]], tmp_path / "go"
     wait = f"while not Path({str(go)!r}).exists(): time.sleep(0.02)"
-    first = process(*words, program=program("training_step", 3, wait))
+    first = process(*words, program=program(IN_A_STEP, wait))
     try:
         while not list((tmp_path / "outputs/runs").glob("*/*/resume/last.ckpt")):
             assert first.poll() is None, first.stdout.read()
