@@ -321,3 +321,31 @@ def many_probes(
         logits = data["validation"][layer] @ weight[probe].T + bias[probe]
         accuracies.append((logits.argmax(-1) == data["validation_labels"]).float().mean().item())
     return {"seconds": seconds, "accuracies": accuracies}
+
+
+def measured(words: list[str]) -> dict[str, Any]:
+    """Train a run, then measure it; return the seconds of encoding sentences and those of everything else in the measure."""
+    from frostline.commands.measure import measure_run
+    from frostline.commands.train import train as frostline_train
+    from frostline.measures.subject import Subject
+    from frostline.once import Once
+
+    config, run_dir, once = configuration(words), Path(f"run-{time.time_ns()}").absolute(), Once()
+    measures, config.measure = config.measure, {}
+    frostline_train(config, run_dir, once=once)
+    encoding, encoded, pooled = 0.0, 0, Subject.pooled
+
+    def watched(subject: Any, encoder: Any, splits: dict[str, Any], poolings: list[str]) -> Any:
+        nonlocal encoding, encoded
+        started = time.perf_counter()
+        found = pooled(subject, encoder, splits, poolings)
+        encoding, encoded = encoding + time.perf_counter() - started, sum(len(tokens.lengths) for tokens in splits.values())
+        return found
+
+    with mock.patch.object(Subject, "pooled", watched):
+        started = time.perf_counter()
+        failed = measure_run(run_dir, measures, config.paths, once)
+        seconds = time.perf_counter() - started
+    if failed:
+        raise RuntimeError("the measure failed")
+    return {"seconds": seconds - encoding, "encoding": encoding, "encoded": encoded}

@@ -23,7 +23,7 @@ import record
 from harness import Bench, JobError
 from settings import Settings, quick
 
-CASES = ("full", "memory", "partial", "probe", "many", "features", "sweep", "gemm", "start", "scaling", "overhead")
+CASES = ("full", "memory", "partial", "probe", "many", "features", "sweep", "gemm", "start", "scaling", "overhead", "measures")
 
 
 def main() -> int:

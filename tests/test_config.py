@@ -10,13 +10,24 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from frostline import ranges
 from frostline.commands.launch import CONF, choices_of, compose_alone, groups
 from frostline.config import identity, to_yaml, validate
 from frostline.errors import FrostlineError
+from frostline.measures import probing_tasks
+from frostline.report.effects import EFFECTS
 from frostline.schema import AdamW, Config, FilesData, Lbfgs
 
 FILES = sorted(CONF.rglob("*.yaml"))
-CHOICES = [(group, choice) for group in groups() if group not in ("hydra", "sweep") for choice in choices_of(group)]
+SWEEPS = [f"sweep={name}" for name in choices_of("sweep")]
+SWEEPS += [f"experiment={path.stem}" for path in sorted((CONF / "experiment").glob("*.yaml")) if "MULTIRUN" in path.read_text()]
+CHOICES = [
+    (group, choice)
+    for group in groups()
+    if group not in ("hydra", "sweep")
+    for choice in choices_of(group)
+    if f"{group}={choice}" not in SWEEPS
+]
 # What a choice leaves to the user, and what goes with it.
 GIVEN = {
     ("data", "files"): ["data.train=reviews.csv"],
@@ -65,18 +76,30 @@ def test_model_strategy_and_data_combine_freely(model: str, strategy: str, data:
     config_of(f"model={model}", f"strategy={strategy}", f"data={data}")
 
 
-@pytest.mark.parametrize("sweep", choices_of("sweep"))
+@pytest.mark.parametrize("sweep", SWEEPS)
 def test_every_job_of_every_sweep_is_valid(sweep: str) -> None:
-    from hydra import compose, initialize_config_dir
-
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        tree = compose("train", overrides=[f"sweep={sweep}", "hydra.mode=RUN"], return_hydra_config=True)
+    tree = compose_alone("train", [sweep, "hydra.mode=RUN"])
+    assert tree is not None
     grids = OmegaConf.to_container(tree.hydra.sweeper.grids)
     assert isinstance(grids, list)
     for grid in grids:
         values = [[f"{key}={value}" for value in str(values).split(",")] for key, values in grid.items()]
         for job in itertools.product(*values):
-            config_of(*job)
+            config_of(sweep, "hydra.mode=RUN", *job)
+
+
+def test_every_claim_has_the_name_of_its_experiment_and_a_rule() -> None:
+    claims = [(sweep, config_of(sweep, "hydra.mode=RUN").claim) for sweep in SWEEPS if sweep.startswith("experiment=")]
+    assert claims
+    for sweep, claim in claims:
+        assert claim is not None
+        assert sweep == f"experiment={claim.name}"
+        assert claim.effect in EFFECTS
+
+
+def test_effects_that_a_rule_may_name_are_those_that_exist() -> None:
+    assert set(ranges.EFFECTS) == set(EFFECTS)
+    assert set(ranges.TASKS) == set(probing_tasks.LEVELS)
 
 
 @pytest.mark.parametrize("file", FILES, ids=relative)
@@ -101,7 +124,7 @@ def test_every_key_is_explained_on_its_line(file: Path) -> None:
         key, value = pairs.pop()
         if isinstance(value, yaml.MappingNode):
             pairs += value.value
-            assert lines[key.start_mark.line - 1].startswith("# ")
+            assert lines[key.start_mark.line - 1].lstrip().startswith("# ")
         elif (key.value, value.value) != ("name", file.stem):
             assert re.search(r" # \S", lines[key.start_mark.line]), f"{relative(file)}: {key.value} has no comment"
 

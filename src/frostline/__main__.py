@@ -12,6 +12,8 @@ COMMANDS = {
     "train": "fine-tune or probe an encoder at a frozen depth; with -m a sweep",
     "evaluate": "score a finished run, on its own test split or on another data set",
     "reproduce": "run a finished run's snapshot again and compare every number",
+    "measure": "what finished runs' encoders know, and what training changed: layers, geometry",
+    "claims": "list the lecture's claims, each with the experiment that decides on it and its last verdict",
     "report": "write the table and the page of a sweep anew",
     "cache": "list, verify or clear the activations that runs keep on disk",
 }
@@ -103,7 +105,7 @@ def run_train(overrides: list[str]) -> int:
 
 
 def run_on_directory(command: str, overrides: list[str]) -> int:
-    """Run a command that works on finished runs or on the cache: ``evaluate``, ``reproduce``, ``report`` or ``cache``."""
+    """Run a command that needs no Hydra run of its own: all but ``train``."""
     from frostline.commands.launch import CONF, compose_alone, tell
 
     if any(word in ("-h", "--help") for word in overrides):
@@ -115,14 +117,22 @@ def run_on_directory(command: str, overrides: list[str]) -> int:
             from frostline.commands.report import report
 
             return min(report(Path(composed.run)), 1)
-        from frostline.config import read_paths
+        from frostline.config import read_measures, read_paths
 
         paths = read_paths(composed)
+        if command == "claims":
+            from frostline.commands.claims import claims
+
+            return claims(Path(paths.output_dir))
         if command == "cache":
             from frostline.commands.cache import cache
 
             return cache(Path(paths.cache_dir), composed.do, composed.older_than)
         run_dir = Path(composed.run)
+        if command == "measure":
+            from frostline.commands.measure import measure
+
+            return min(measure(run_dir, read_measures(composed), paths), 1)
         if command == "reproduce":
             from frostline.commands.reproduce import reproduce
 

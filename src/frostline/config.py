@@ -20,7 +20,9 @@ from frostline.errors import FrostlineError, choices, nearest
 from frostline.processor import resolve_precision
 from frostline.ranges import MONITORED, check_ranges
 from frostline.schema import (
+    MEASURES,
     SCHEMAS,
+    ClaimConfig,
     Config,
     Constant,
     FilesData,
@@ -28,12 +30,13 @@ from frostline.schema import (
     HubData,
     HubModel,
     Lbfgs,
+    MeasureConfig,
     PathsConfig,
     RandomModel,
 )
 
 # What does not change a run's result does not change its identity.
-NOT_IDENTITY = ("paths", "logger", "ckpt_path")
+NOT_IDENTITY = ("paths", "logger", "ckpt_path", "measure", "claim")
 
 
 def validate(tree: DictConfig) -> Config:
@@ -51,6 +54,7 @@ def validate(tree: DictConfig) -> Config:
     """
     known = {f.name for f in fields(Config)}
     top = {str(k): v for k, v in tree.items_ex(resolve=False) if k != "hydra"}
+    top = {"measure": {}, "claim": None} | top  # snapshots of earlier versions have neither
     for key in top:
         if key not in known:
             raise FrostlineError(
@@ -63,6 +67,8 @@ def validate(tree: DictConfig) -> Config:
         seed=_scalar(tree, "seed", int),
         test=_scalar(tree, "test", bool),
         ckpt_path=_scalar(tree, "ckpt_path", str, optional=True),
+        measure=read_measures(tree),
+        claim=None if tree.get("claim") is None else _typed("claim", tree, ("", {"": ClaimConfig})),
     )
     check_ranges(config)
     config.trainer.precision = resolve_precision(config.trainer.precision, config.trainer.accelerator)
@@ -79,6 +85,21 @@ def read_paths(tree: DictConfig) -> PathsConfig:
     """
     paths: PathsConfig = _typed("paths", tree, SCHEMAS["paths"])
     return PathsConfig(_absolute(paths.output_dir), _absolute(paths.cache_dir))
+
+
+def read_measures(tree: DictConfig) -> dict[str, MeasureConfig]:
+    """Return the chosen measures of any command's configuration.
+
+    Raises:
+        FrostlineError: a measure that does not exist, or whose keys are not valid.
+    """
+    chosen = tree.get("measure") or {}
+    for name in chosen:
+        if name not in MEASURES:
+            raise FrostlineError(f"There is no measure '{name}', only {choices(MEASURES)}{nearest(str(name), MEASURES) or '.'}")
+    measures = {name: _typed(f"measure.{name}", tree, ("", {"": MEASURES[name]})) for name in MEASURES if name in chosen}
+    check_ranges({"measure": measures})
+    return measures
 
 
 def identity(config: Config) -> str:
@@ -99,11 +120,11 @@ def to_yaml(config: Config) -> str:
 def _typed(group: str, tree: DictConfig, schema: tuple[str, dict[str, type]]) -> Any:
     key, classes = schema
     try:
-        node = OmegaConf.create(OmegaConf.to_container(tree[group], resolve=True))
+        node = OmegaConf.create(OmegaConf.to_container(OmegaConf.select(tree, group), resolve=True))
     except OmegaConfBaseException as error:
         raise _unresolved(error) from None
     if not isinstance(node, DictConfig):
-        raise FrostlineError(f"'{group}' must be a group of keys, not {tree[group]!r}; choose one with {group}=<choice>.")
+        raise FrostlineError(f"'{group}' must be a group of keys, not {tree.get(group)!r}; choose one with {group}=<choice>.")
     choice = node.get(key) if key else ""
     if choice not in classes:
         raise FrostlineError(f"{group}.{key} is {choice!r}, but must be {choices(classes)}{nearest(str(choice), classes) or '.'}")

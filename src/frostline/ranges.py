@@ -14,6 +14,16 @@ POOLINGS = ("cls", "mean", "max", "last")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 ACCELERATORS = ("cpu", "gpu", "auto")
 DISTRIBUTED = ("auto", "ddp", "fsdp")
+TASKS = ("sentence_length", "word_content", "bigram_shift", "tense", "subject_number")
+TOKEN_TASKS = ("part_of_speech", "chunk", "named_entity")
+EFFECTS = (
+    "depth_of_meaning_over_form",
+    "probe_share_of_gain",
+    "upper_share_of_gain",
+    "change_of_the_space",
+    "top_over_bottom_change",
+    "mean_over_cls",
+)
 MONITORED = {"val/accuracy": "max", "val/macro_f1": "max", "val/loss": "min"}
 
 Rule = tuple[Callable[[Any], bool], str] | Collection[str]
@@ -30,6 +40,12 @@ def is_size(value: Any) -> bool:
         return parse_size(value) > 0
     except ValueError:
         return False
+
+
+def some_of(choices: Collection[str]) -> Rule:
+    """Return the rule for a list of some of the choices, each at most once."""
+    words = f"a list of some of {', '.join(choices)}, each once"
+    return (lambda v: all(word in choices for word in v) and len(set(v)) == len(v), words)
 
 
 POSITIVE: Rule = (lambda v: v > 0, "greater than 0")
@@ -53,6 +69,7 @@ RANGES: dict[str, Rule] = {
     "data.validation_share": OPEN_SHARE,
     "data.test_share": OPEN_SHARE,
     "data.min_abs_rating": (lambda v: 0 <= v <= 4, "in [0, 4]"),
+    "data.threshold": OPEN_SHARE,
     "model.pooling": POOLINGS,
     "model.family": FAMILIES,
     "model.blocks": AT_LEAST_ONE,
@@ -83,11 +100,31 @@ RANGES: dict[str, Rule] = {
     "cache.max_size": (is_size, "a size such as 20GB or 500MB"),
     "callbacks.monitor": MONITORED,
     "callbacks.early_stopping_patience": AT_LEAST_ONE,
+    "measure.layers.poolings": some_of(POOLINGS),
+    "measure.layers.C_grid": (lambda v: len(v) > 0 and min(v) > 0, "at least one value, all greater than 0"),
+    "measure.layers.codelength_shuffles": NOT_NEGATIVE,
+    "measure.layers.tasks": some_of(TASKS),
+    "measure.layers.task_sentences": AT_LEAST_ONE,
+    "measure.layers.token_tasks": some_of(TOKEN_TASKS),
+    "measure.layers.seed": SEED,
+    "measure.geometry.split": ("train", "validation", "test"),
+    "measure.geometry.sentences": AT_LEAST_ONE,
+    "measure.geometry.poolings": some_of(POOLINGS),
+    "measure.geometry.neighbours": AT_LEAST_ONE,
+    "measure.geometry.distance_sentences": AT_LEAST_ONE,
+    "measure.geometry.attention_sentences": NOT_NEGATIVE,
+    "measure.geometry.seed": SEED,
+    "claim.effect": EFFECTS,
+    "claim.supported": ("above", "below"),
+    "claim.min_seeds": AT_LEAST_ONE,
 }
 
 
-def check_ranges(config: Config) -> None:
+def check_ranges(config: Config | dict[str, Any]) -> None:
     """Refuse a value outside its range.
+
+    Args:
+        config: a configuration, or some of its groups by name.
 
     Raises:
         FrostlineError: naming the key, its value and what it may be.
@@ -95,7 +132,8 @@ def check_ranges(config: Config) -> None:
     for key, rule in RANGES.items():
         value: Any = config
         for name in key.split("."):
-            value = getattr(value, name, None)  # not every choice of a group has the key
+            # Not every choice of a group has the key.
+            value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
         if value is None:
             continue
         if isinstance(rule, tuple) and callable(rule[0]):

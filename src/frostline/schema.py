@@ -5,7 +5,7 @@ The meaning of every key stands beside it in ``conf/``; :mod:`frostline.config` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,20 @@ class PackagedData(DataConfig):
     def label(self) -> str:
         """The name by which tables and W&B call this data set."""
         return self.name
+
+
+@dataclass
+class ScoredData(DataConfig):
+    """Sentences with scores from a hash-pinned archive of the Python package index."""
+
+    name: str
+    attribute: str
+    threshold: float
+
+    @property
+    def label(self) -> str:
+        """The name by which tables and W&B call this data set."""
+        return f"{self.name}/{self.attribute}"
 
 
 @dataclass
@@ -257,6 +271,54 @@ class CacheConfig:
 
 
 @dataclass
+class MeasureConfig:
+    """Keys that every measure has: none so far."""
+
+
+@dataclass
+class LayersMeasure(MeasureConfig):
+    """What every layer knows: linear probes."""
+
+    poolings: list[str]
+    standardize: bool
+    C_grid: list[float]
+    baselines: bool
+    codelength_shuffles: int
+    tasks: list[str]
+    task_sentences: int
+    token_tasks: list[str]
+    annotated: str | None
+    seed: int
+
+
+@dataclass
+class GeometryMeasure(MeasureConfig):
+    """How training changed the space of the representations."""
+
+    split: str
+    sentences: int
+    poolings: list[str]
+    neighbours: int
+    distance_sentences: int
+    attention_sentences: int
+    seed: int
+
+
+@dataclass
+class ClaimConfig:
+    """A statement, and the rule by which its experiment decides on it."""
+
+    name: str
+    statement: str
+    source: str
+    effect: str
+    unit: str
+    supported: str
+    threshold: float
+    min_seeds: int
+
+
+@dataclass
 class PathsConfig:
     """Where runs and caches are written."""
 
@@ -281,11 +343,13 @@ class Config:
     logger: LoggerConfig
     cache: CacheConfig
     paths: PathsConfig
+    measure: dict[str, MeasureConfig] = field(default_factory=dict)
+    claim: ClaimConfig | None = None
 
 
 # Which dataclass a group's node must match, by the value of its discriminating key.
 SCHEMAS: dict[str, tuple[str, dict[str, type]]] = {
-    "data": ("source", {"packaged": PackagedData, "hub": HubData, "files": FilesData}),
+    "data": ("source", {"packaged": PackagedData, "scored": ScoredData, "hub": HubData, "files": FilesData}),
     "model": ("source", {"packaged": PackagedModel, "hub": HubModel, "random": RandomModel}),
     "strategy": ("name", {"frozen": FrozenStrategy, "partial": PartialStrategy, "full": FullStrategy}),
     "optimizer": ("name", {"adamw": AdamW, "sgd": Sgd, "lbfgs": Lbfgs}),
@@ -296,3 +360,6 @@ SCHEMAS: dict[str, tuple[str, dict[str, type]]] = {
     "cache": ("", {"": CacheConfig}),
     "paths": ("", {"": PathsConfig}),
 }
+
+# The same for every measure that was chosen.
+MEASURES: dict[str, type] = {"layers": LayersMeasure, "geometry": GeometryMeasure}

@@ -12,7 +12,16 @@ from scipy.spatial import procrustes as scipy_procrustes
 from scipy.spatial.distance import pdist
 
 from frostline.measures.shape import centred, outlier_dimensions, without_dimensions
-from frostline.measures.similarity import cka, cka_debiased, neighbour_overlap, procrustes, procrustes_held_out, rsa
+from frostline.measures.similarity import (
+    cka,
+    cka_debiased,
+    cka_debiased_interval,
+    neighbour_overlap,
+    procrustes,
+    procrustes_held_out,
+    rsa,
+)
+from frostline.measures.statistics import jackknife
 
 Space = NDArray[np.float64]
 
@@ -284,3 +293,14 @@ def test_more_neighbours_than_sentences_are_refused() -> None:
     for k in (0, 300):
         with pytest.raises(ValueError, match="1 <= k < 300"):
             neighbour_overlap(x, y, k)
+
+
+@pytest.mark.parametrize("widths", [(12, 12), (30, 7)])
+def test_the_quick_interval_is_that_of_the_jackknife(widths: tuple[int, int]) -> None:
+    rng = np.random.default_rng(11)
+    x = rng.normal(size=(57, widths[0])) + 5
+    y = x[:, :1] @ rng.normal(size=(1, widths[1])) + rng.normal(size=(57, widths[1]))
+    assert cka_debiased_interval(x, y, groups=6, seed=3) == pytest.approx(jackknife(cka_debiased, (x, y), groups=6, seed=3))
+    assert cka_debiased_interval(x, x) == pytest.approx((1, 1, 1))
+    with pytest.raises(ValueError, match="needs at least 20 sentences"):
+        cka_debiased_interval(x[:19], y[:19])

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from frostline.measures import statistics
-from frostline.measures.statistics import hierarchical_bootstrap, jackknife, paired_difference
+from frostline.measures.statistics import hierarchical_bootstrap, jackknife, paired_difference, ratio_of_differences, t_interval
 
 
 def test_one_seed_gives_the_binomial_interval() -> None:
@@ -106,6 +106,45 @@ def test_tables_that_make_no_sense_are_refused(bad: np.ndarray) -> None:
 def test_arms_of_different_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="same seeds and sentences"):
         paired_difference(np.ones((2, 5)), np.ones((3, 5)))
+
+
+def test_a_share_of_a_gain_is_the_ratio_of_mean_differences() -> None:
+    rng = np.random.default_rng(6)
+    probe, partial, full = (rng.random((3, 4000)) < accuracy for accuracy in (0.75, 0.79, 0.80))
+    share = ratio_of_differences(partial, full, probe, probe)
+    assert share.mean == pytest.approx((partial.mean() - probe.mean()) / (full.mean() - probe.mean()))
+    assert share.low < share.mean < share.high
+
+
+def test_a_share_covers_the_true_one() -> None:
+    rng = np.random.default_rng(7)
+    covered = []
+    for i in range(300):
+        probe, full = rng.random((1, 1500)) < 0.78, rng.random((1, 1500)) < 0.84
+        share = ratio_of_differences(probe, full, np.full((1, 1500), 0.5), 0.5, resamples=600, seed=i)
+        covered.append(share.low <= 0.28 / 0.34 <= share.high)
+    assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def test_a_share_of_a_gain_that_may_be_none_has_no_bounds() -> None:
+    rng = np.random.default_rng(8)
+    probe = rng.random((1, 400)) < 0.8
+    full = probe.copy()
+    full[0, np.flatnonzero(~probe[0])[:1]] = True  # better by one sentence
+    share = ratio_of_differences(full, full, probe, probe)
+    assert share.mean == 1
+    assert np.isinf(share.high)
+    with pytest.raises(ValueError, match="not above 0"):
+        ratio_of_differences(full, probe, probe, probe)
+
+
+def test_students_interval_agrees_with_scipy() -> None:
+    values = np.array([0.1, 0.4, 0.2, 0.35])
+    theirs = stats.ttest_1samp(values, 0).confidence_interval()
+    assert t_interval(values) == pytest.approx((values.mean(), theirs.low, theirs.high))
+    for bad in ([0.1], [0.1, np.nan], [[0.1], [0.2]]):
+        with pytest.raises(ValueError, match="two finite values"):
+            t_interval(np.array(bad))
 
 
 def test_jackknife_of_a_mean_without_one_row_each_is_student_s_interval() -> None:

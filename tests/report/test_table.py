@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score
 from frostline.errors import FrostlineError
 from frostline.report.answer import best_and_by_how_much
 from frostline.report.arms import Arm, names, summarise
-from frostline.report.figures import accuracy_by_depth
+from frostline.report.figures import accuracy_by_depth, save
 from frostline.report.table import compact, notes, print_table, scientific
 from frostline.runs.sweep import collect
 
@@ -301,9 +301,9 @@ def test_learning_rates_are_written_as_people_write_them() -> None:
 
 
 def test_the_figure_has_a_point_an_arm_and_is_the_same_twice(arms: list[Arm], tmp_path: Path) -> None:
-    svg, png = accuracy_by_depth(arms, tmp_path / "figures" / "accuracy_by_depth")
+    svg, png = save(accuracy_by_depth(arms), tmp_path / "figures" / "accuracy_by_depth")
     first = svg.read_text()
     assert first.count(" trained<") == 3
     assert png.stat().st_size > 10_000
-    accuracy_by_depth(arms, tmp_path / "figures" / "accuracy_by_depth")
+    save(accuracy_by_depth(arms), tmp_path / "figures" / "accuracy_by_depth")
     assert svg.read_text() == first

@@ -85,7 +85,7 @@ def compose_alone(config_name: str, overrides: list[str], config_dir: str | None
         try:
             composed = compose(config_name, overrides=[*overrides, *extra], return_hydra_config=True)
         except HydraException as error:
-            if "--multirun" in str(error) and any(o.startswith("sweep=") for o in overrides):
+            if "--multirun" in str(error) and any(o.startswith(("sweep=", "experiment=")) for o in overrides):
                 return None
             raise
     return None if str(composed.hydra.mode).endswith("MULTIRUN") else composed

@@ -184,6 +184,11 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
     write_parquet(run.path / "predictions.parquet", pd.concat(tables, ignore_index=True))
     write_json(run.path / "metrics.json", metrics)
     module.to(cpu)
+    if config.measure:
+        from frostline.commands.measure import measure_run  # not before: it takes a second, and few runs are measured
+
+        failed = measure_run(run.path, config.measure, config.paths, once)
+        run.record(measures={"asked": sorted(config.measure), "failed": failed})
     return metrics
 
 

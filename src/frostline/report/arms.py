@@ -18,6 +18,7 @@ import pandas as pd
 from frostline.errors import FrostlineError
 from frostline.measures.statistics import Interval, hierarchical_bootstrap
 from frostline.runs.sweep import FIXED, read_config, read_json, value_of
+from frostline.schema import MEASURES
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ def summarise(sweep_dir: Path, results: pd.DataFrame) -> list[Arm]:
     if "val/accuracy" not in metrics:
         return []
     finished = results[(results["status"] == "finished") & results["val/accuracy"].notna()]
-    settings = [str(name) for name in results if name not in {*FIXED, *metrics, "run"}]
+    settings = [str(n) for n in results if n not in {*FIXED, *metrics, "run"} and str(n).split("/")[0] not in MEASURES]
     asked = [read_config(sweep_dir / run) for run in finished["run"]]
     finished = finished.assign(
         asked_layer=[str(value_of(config, "strategy.layer")) for config in asked],  # chosen layers differ between seeds

@@ -1,13 +1,15 @@
-"""The picture of a sweep: test accuracy against how much of the encoder is thawed."""
+"""The picture of a sweep: test accuracy against how much of the encoder is thawed. And how any figure is kept."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
@@ -30,17 +32,13 @@ def colours(arms: Sequence[Arm]) -> list[str]:
     return [to_hex(ICE_TO_FIRE(i / max(1, len(arms) - 1))) for i in range(len(arms))]
 
 
-def accuracy_by_depth(arms: Sequence[Arm], path_stem: Path) -> tuple[Path, Path]:
-    """Draw test accuracy (%) of every arm from frozen to full, with its 95 % interval and what it trained.
+def save(figure: Figure, path_stem: Path) -> tuple[Path, Path]:
+    """Write a figure as SVG and as PNG (200 dots an inch); return their paths.
 
     Args:
-        arms: as :func:`frostline.report.table.summarise` returns them; arms without test predictions are left out.
+        figure: drawn within :func:`inked`.
         path_stem: where to write, without suffix.
-
-    Returns:
-        The paths of the SVG and of the PNG (200 dots an inch).
     """
-    figure = _draw(arms)
     svg, png = path_stem.with_suffix(".svg"), path_stem.with_suffix(".png")
     with matplotlib.rc_context(SVG):
         for path, form in ((svg, "svg"), (png, "png")):
@@ -50,9 +48,9 @@ def accuracy_by_depth(arms: Sequence[Arm], path_stem: Path) -> tuple[Path, Path]
     return svg, png
 
 
-def inline_svg(arms: Sequence[Arm]) -> str:
-    """Return the drawing of :func:`accuracy_by_depth` as an ``<svg>`` element, its ink the page's text colour."""
-    buffer, figure = io.StringIO(), _draw(arms)
+def inline_svg(figure: Figure) -> str:
+    """Return a figure as an ``<svg>`` element, its ink the page's text colour."""
+    buffer = io.StringIO()
     with matplotlib.rc_context(SVG):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     smallest = f"{0.8 * 72 * figure.get_figwidth():.0f}pt"  # on a phone, the text must stay readable
@@ -62,13 +60,32 @@ def inline_svg(arms: Sequence[Arm]) -> str:
     return text.replace("*{", ".drawing *{")  # or its style would reach the whole page
 
 
-def _draw(arms: Sequence[Arm]) -> Figure:
+@contextmanager
+def inked() -> Iterator[None]:
+    """Draw in the project's colours."""
+    with matplotlib.rc_context(INKED):
+        yield
+
+
+def plain(axes: Axes) -> None:
+    """Take from a panel what is not data: its frame and ticks; faint lines are left to read values by."""
+    axes.grid(axis="y", color=FAINT, alpha=0.3, linewidth=0.8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def accuracy_by_depth(arms: Sequence[Arm]) -> Figure:
+    """Draw test accuracy (%) of every arm from frozen to full, with its 95 % interval and what it trained.
+
+    Args:
+        arms: as :func:`frostline.report.arms.summarise` returns them; arms without test predictions are left out.
+    """
     shown = [
         (name, arm, arm.test, colour)
         for name, arm, colour in zip(names(arms), arms, colours(arms), strict=True)
         if arm.test is not None
     ]
-    with matplotlib.rc_context(INKED):
+    with inked():
         figure = Figure(figsize=(max(4.4, 1.15 * len(shown) + 0.8), 3.6), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
@@ -84,7 +101,5 @@ def _draw(arms: Sequence[Arm]) -> Figure:
         axes.set_ylim(low, high + 0.16 * (high - low))  # room for the labels
         axes.set_ylabel("test accuracy, % (95 % interval)")
         axes.set_xlabel("frozen  →  thawed")
-        axes.grid(axis="y", color=FAINT, alpha=0.3, linewidth=0.8)
-        axes.tick_params(length=0)
-        axes.spines[:].set_visible(False)
+        plain(axes)
     return figure

@@ -17,12 +17,15 @@ from plotly.offline import get_plotlyjs
 from frostline.errors import FrostlineError
 from frostline.report.answer import best_and_by_how_much
 from frostline.report.arms import Arm, names, summarise
-from frostline.report.figures import colours, inline_svg
+from frostline.report.figures import accuracy_by_depth, colours, inline_svg
+from frostline.report.measures import layers_in_words, measured_figures, read_measures
 from frostline.report.table import cells, notes, scientific
+from frostline.report.verdict import judge
 from frostline.runs.files import write_text
 from frostline.runs.sweep import collect, read_json
 
 TEMPLATE = "page.html.j2"
+MAX_SENTENCES = 500  # a map
 MAX_POINTS = 1000  # a curve; longer ones are thinned evenly, which keeps a long sweep's page a few MB
 SHOWN_FIRST = ("train/loss", "val/accuracy")
 NOT_PROVENANCE = {"identity", "status", "error", "wandb_id", "seconds_before", "exit_status"}
@@ -44,7 +47,8 @@ def write_page(sweep_dir: Path) -> Path:
     arms = summarise(sweep_dir, results)
     titles, rows = cells(arms)
     curves = read_curves(sweep_dir, results, arms)
-    plotted = bool(curves["runs"])
+    plotted, maps = bool(curves["runs"]), read_maps(sweep_dir, arms)
+    verdict = judge(sweep_dir, arms)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -52,13 +56,17 @@ def write_page(sweep_dir: Path) -> Path:
     html = environment.get_template(TEMPLATE).render(
         name=sweep_dir.resolve().name,
         subject=" · ".join(f"{key} {', '.join(_distinct(results[key]))}" for key in ("model", "data", "seed")),
+        verdict=verdict.in_words() if verdict else None,
         answer=best_and_by_how_much(arms).split("\n"),
         titles=titles,
         rows=list(zip(colours(arms), rows, strict=True)),
         notes=notes(arms, int((results["status"] != "finished").sum())),
-        drawing=Markup(inline_svg(arms)) if any(arm.test for arm in arms) else None,
+        drawing=Markup(inline_svg(accuracy_by_depth(arms))) if any(arm.test for arm in arms) else None,
+        layers=layers_told(sweep_dir, arms),
+        measured={stem: Markup(inline_svg(figure)) for stem, figure in measured_figures(sweep_dir, arms).items()},
+        maps=maps,
         curves=curves,  # embedded with Jinja's tojson, which escapes <, > and &
-        plotlyjs=Markup(get_plotlyjs().replace("</script", "<\\/script")) if plotted else None,
+        plotlyjs=Markup(get_plotlyjs().replace("</script", "<\\/script")) if plotted or maps else None,
         results=results.dropna(axis="columns", how="all"),
         text_columns=[name for name in results if not pd.api.types.is_numeric_dtype(results[name])],
         provenance=_provenance(sweep_dir, results),
@@ -66,6 +74,41 @@ def write_page(sweep_dir: Path) -> Path:
     path = sweep_dir / "report.html"
     write_text(path, html)
     return path
+
+
+def read_maps(sweep_dir: Path, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """Return the sentences in two dimensions before and after training, of the first measured run of every arm.
+
+    Returns:
+        an entry an arm: ``name``, ``classes``, and ``points``, at most :data:`MAX_SENTENCES`, evenly drawn: text, class number
+        and the four places.
+
+    Raises:
+        FrostlineError: a ``projection.parquet`` is damaged.
+    """
+    found = []
+    for name, arm in zip(names(arms), arms, strict=True):
+        paths = [path for run in arm.runs if (path := sweep_dir / run / "measures" / "projection.parquet").is_file()]
+        if not paths:
+            continue
+        try:
+            table = pd.read_parquet(paths[0])
+        except (OSError, ValueError) as error:  # Arrow's errors are among these
+            raise FrostlineError(f"{paths[0]} is damaged: {error}.") from None
+        table = table.iloc[:: math.ceil(len(table) / MAX_SENTENCES)]
+        classes = _distinct(table["label"])
+        places = table[["before_x", "before_y", "after_x", "after_y"]].round(4).to_numpy().tolist()
+        numbers = [classes.index(str(label)) for label in table["label"]]
+        points = [[text[:200], number, *at] for text, number, at in zip(table["text"], numbers, places, strict=True)]
+        found.append({"name": name, "classes": classes, "points": points})
+    return found
+
+
+def layers_told(sweep_dir: Path, arms: Sequence[Arm]) -> list[tuple[str, str]]:
+    """Return, for every arm whose layers were measured, its name and what they say in words."""
+    tables = read_measures(sweep_dir, arms, "layers")
+    folders = {name: [sweep_dir / run for run in arm.runs] for name, arm in zip(names(arms), arms, strict=True)}
+    return [(name, layers_in_words(folders[name], of_arm)) for name, of_arm in tables.items()]
 
 
 def read_curves(sweep_dir: Path, results: pd.DataFrame, arms: Sequence[Arm]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from frostline.config import NOT_IDENTITY
 from frostline.errors import FrostlineError
 from frostline.runs.files import write_csv
+from frostline.runs.measured import summary
 from frostline.schema import SCHEMAS
 
 FIXED = [
@@ -39,7 +40,8 @@ def collect(sweep_dir: Path) -> pd.DataFrame:
     Returns:
         The columns of :data:`FIXED` (``strategy.frozen_depth``, ``strategy.layer`` and ``optimizer.C`` are those in
         effect, from the manifest), every other key that a job overrode, the metrics in their own units (accuracies
-        0 … 1, ``fit_seconds`` s, ``peak_memory_mb`` MB), then ``run``, the folder relative to ``sweep_dir``. Empty
+        0 … 1, ``fit_seconds`` s, ``peak_memory_mb`` MB), then what measures say of a run as a whole
+        (``layers/best_layer``), then ``run``, the folder relative to ``sweep_dir``. Empty
         where a job has no value. ``status`` is what the manifest says, or ``missing`` if the job never wrote one.
 
     Raises:
@@ -54,7 +56,7 @@ def collect(sweep_dir: Path) -> pd.DataFrame:
     for number, folder, config in jobs:
         row = _fixed_columns(number, folder, config)
         row |= {key: _setting(config, key, overrides[number].get(key)) for key in extra}
-        of_job = read_json(folder / "metrics.json")
+        of_job = read_json(folder / "metrics.json") | summary(folder)
         metrics |= of_job
         rows.append(row | of_job | {"run": folder.relative_to(sweep_dir).as_posix()})
     table = pd.DataFrame(rows, columns=[*FIXED, *extra, *metrics, "run"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from frostline.encoder.load import Pretrained
 from frostline.errors import FrostlineError
@@ -42,8 +43,8 @@ def read_pointer(run_dir: Path) -> dict[str, Any]:
     return pointer
 
 
-def load_checkpoint(module: Classifier, run_dir: Path, pretrained: Pretrained) -> None:
-    """Put a run's trained tensors into its freshly built module.
+def read_checkpoint(run_dir: Path, pretrained: Pretrained) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a run's pointer and its trained tensors: ``head.…``, ``encoder.<name in the pretrained model>``, a probe's scaling.
 
     Raises:
         FrostlineError: the pretrained base is not the one that the run started from; the weights are missing or damaged.
@@ -57,8 +58,25 @@ def load_checkpoint(module: Classifier, run_dir: Path, pretrained: Pretrained) -
             )
     path = run_dir / "checkpoint" / WEIGHTS
     try:
-        module.load_trained_state(load_file(path))
+        return pointer, load_file(path)
     except FileNotFoundError:
         raise FrostlineError(f"'{path}' is missing.") from None
-    except (SafetensorError, ValueError) as error:
-        raise FrostlineError(f"The checkpoint '{path}' is damaged or of another run: {error}.") from None
+    except SafetensorError as error:
+        raise _damaged(path, error) from None
+
+
+def load_checkpoint(module: Classifier, run_dir: Path, pretrained: Pretrained) -> None:
+    """Put a run's trained tensors into its freshly built module.
+
+    Raises:
+        FrostlineError: as :func:`read_checkpoint`; the tensors are not those that the module trains.
+    """
+    _, state = read_checkpoint(run_dir, pretrained)
+    try:
+        module.load_trained_state(state)
+    except ValueError as error:
+        raise _damaged(run_dir / "checkpoint" / WEIGHTS, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> FrostlineError:
+    return FrostlineError(f"The checkpoint '{path}' is damaged or of another run: {error}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,37 +83,73 @@ def choose_probe(
     classes = classes or int(train_labels.max()) + 1
     best = []
     for i, layer in enumerate(layers):
-        scaled = _scaled(train[i], validation[i], standardize)
-        best.append(_choose_strength(layer, *scaled, train_labels, validation_labels, C_grid, widen, classes))
+        fit, check = standardised(train[i], validation[i], standardize=standardize)
+        strength = choose_strength(fit, check, train_labels, validation_labels, C_grid, widen, classes)
+        best.append(Choice(layer, strength.C, strength.accuracy, strength.loss))
     return max(best, key=lambda choice: choice.rank)
 
 
-def _scaled(train: Tensor, validation: Tensor, standardize: bool) -> tuple[Tensor, Tensor]:
+def standardised(train: Tensor, *others: Tensor, standardize: bool = True) -> list[Tensor]:
+    """Return the features of all splits in float64, scaled by the training split's mean and deviation if that is wanted."""
     if not standardize:
-        return train.double(), validation.double()
+        return [features.double() for features in (train, *others)]
     mean, scale = standardisation(train)
-    return (train.double() - mean) / scale, (validation.double() - mean) / scale
+    return [(features.double() - mean) / scale for features in (train, *others)]
 
 
-def _choose_strength(
-    layer: int,
+@dataclass(frozen=True)
+class Strength:
+    """A regularisation, what it reaches on validation, and the probe.
+
+    Attributes:
+        C: inverse strength.
+        accuracy: on validation, 0 … 1.
+        loss: likewise, mean cross-entropy in nats.
+        weight: ``[classes, width]``, float64.
+        bias: ``[classes]``, float64.
+    """
+
+    C: float
+    accuracy: float
+    loss: float
+    weight: Tensor
+    bias: Tensor
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Larger is better: accuracy, then the lower loss."""
+        return (self.accuracy, -self.loss)
+
+
+def choose_strength(
     train: Tensor,
     validation: Tensor,
     labels: Tensor,
     validation_labels: Tensor,
-    C_grid: tuple[float, ...],
+    C_grid: Sequence[float],
     widen: bool,
     classes: int,
-) -> Choice:
-    tried: dict[float, Choice] = {}
+) -> Strength:
+    """Fit the exact probe with every strength and return what is best on validation.
+
+    Args:
+        train: as the probe sees them, ``[sentences, width]``, float64.
+        validation: likewise, ``[sentences', width]``.
+        labels: ``[sentences]``, int64.
+        validation_labels: ``[sentences']``, int64.
+        C_grid: strengths to try.
+        widen: while the best lies on the edge of the grid, the grid grows tenfold, three times at most.
+        classes: how many.
+    """
+    tried: dict[float, Strength] = {}
     new = sorted(set(C_grid))
     for _ in range(MAX_WIDENINGS + 1 if widen else 1):
         (weights,), (biases,) = exact_probes(train[None], labels, classes, new)
         for C, weight, bias in zip(new, weights, biases, strict=True):
             logits = F.linear(validation, weight, bias)
             accuracy = (logits.argmax(dim=1) == validation_labels).double().mean().item()
-            tried[C] = Choice(layer, C, accuracy, F.cross_entropy(logits, validation_labels).item())
-        best = max(tried.values(), key=lambda choice: choice.rank)
+            tried[C] = Strength(C, accuracy, F.cross_entropy(logits, validation_labels).item(), weight, bias)
+        best = max(tried.values(), key=lambda strength: strength.rank)
         lowest, highest = min(tried), max(tried)
         if lowest == best.C:
             new = [lowest / 10]

@@ -1,0 +1,93 @@
+"""Which layers a task is read from: a learned mix of them (Tenney et al. 2019, "BERT rediscovers the classical NLP pipeline").
+
+A classifier reads ``sum_l s_l h_l`` with ``s = softmax(a)``; the expected layer, or centre of gravity, is ``sum_l l s_l`` (eq. 2
+there). Every layer is standardised first: mix weights say nothing where the layers' norms differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from frostline.strategies.probe import penalty, standardisation
+
+STRENGTHS = (1e-3, 1e-2, 1e-1)  # short: neighbouring ones mix nearly alike
+ITERATIONS = 60
+
+
+@dataclass(frozen=True)
+class ScalarMix:
+    """A mix of layers.
+
+    Attributes:
+        weights: ``s``, ``[layers]``, sum 1.
+        validation_accuracy: of the classifier that reads it, 0 … 1.
+    """
+
+    weights: NDArray[np.float64]
+    validation_accuracy: float
+
+    @property
+    def expected_layer(self) -> float:
+        """The centre of gravity, 0 … L."""
+        return float(self.weights @ np.arange(len(self.weights)))
+
+
+def scalar_mix(
+    train: Tensor,
+    labels: Tensor,
+    validation: Tensor,
+    validation_labels: Tensor,
+    classes: int,
+    strengths: Sequence[float] = STRENGTHS,
+) -> ScalarMix:
+    """Fit mix and classifier together by full-batch L-BFGS from equal weights; validation chooses the L2 penalty's strength.
+
+    Args:
+        train: ``[layers, sentences, width]``, float32.
+        labels: ``[sentences]``, int64.
+        validation: ``[layers, sentences', width]``.
+        validation_labels: ``[sentences']``, int64.
+        classes: how many.
+        strengths: inverse strengths C to choose from.
+    """
+    scales = [standardisation(layer) for layer in train]
+    train, validation = (
+        torch.stack([(layer - mean.float()) / scale.float() for layer, (mean, scale) in zip(split, scales, strict=True)])
+        for split in (train, validation)
+    )
+    best: tuple[tuple[float, float], ScalarMix] | None = None
+    for C in strengths:
+        mix, weight, bias = _fit(train, labels, classes, C)
+        logits = F.linear(torch.einsum("l,lnd->nd", mix, validation), weight, bias)
+        accuracy = (logits.argmax(dim=1) == validation_labels).double().mean().item()
+        rank = (accuracy, -F.cross_entropy(logits, validation_labels).item())
+        if best is None or rank > best[0]:
+            best = rank, ScalarMix(mix.double().numpy() / mix.double().sum().item(), accuracy)
+    assert best is not None
+    return best[1]
+
+
+def _fit(train: Tensor, labels: Tensor, classes: int, C: float) -> tuple[Tensor, Tensor, Tensor]:
+    logits_of_mix = torch.zeros(len(train), requires_grad=True)
+    weight = torch.zeros(classes, train.shape[2], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits_of_mix, weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        # Each layer's logits, then their mix: the same as the logits of the mix, without a copy of all states.
+        by_layer = torch.einsum("lnd,cd->lnc", train, weight)
+        logits = torch.einsum("l,lnc->nc", logits_of_mix.softmax(dim=0), by_layer) + bias
+        value = F.cross_entropy(logits, labels) + penalty(weight, C, len(labels))
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return logits_of_mix.detach().softmax(dim=0), weight.detach(), bias.detach()
