@@ -124,7 +124,7 @@ def every_depth(words: list[str], blocks: int, repeats: int) -> dict[str, Any]:
 
 def cache_size(depth: int) -> dict[str, Any]:
     """Return what the activation cache holds of the states that enter a block."""
-    from frostline.encoder.store import entries
+    from frostline.encoder.entries import entries
 
     (entry,) = [e for e in entries(Path(os.environ["FROSTLINE_CACHE"])) if e.describes.get("depth") == depth]
     return {"cached": entry.sentences, "tokens": entry.rows, "bytes": entry.bytes}
