@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from frostline.strategies.probe import C_GRID, choose_strength, standardised
+from frostline.strategies.probes import exact_probes
 
 
 @dataclass(frozen=True)
@@ -68,5 +69,6 @@ def _fit(
 ) -> LayerProbe:
     train, validation, test = standardised(*(features[name] for name in ("train", "validation", "test")), standardize=standardize)
     chosen = choose_strength(train, validation, labels["train"], labels["validation"], C_grid, True, classes)
-    correct = F.linear(test, chosen.weight, chosen.bias).argmax(dim=1) == labels["test"]
+    (weights,), (biases,) = exact_probes(train[None], labels["train"], classes, [chosen.C])
+    correct = F.linear(test, weights[0], biases[0]).argmax(dim=1) == labels["test"]
     return LayerProbe(chosen.C, chosen.accuracy, chosen.loss, correct.numpy())

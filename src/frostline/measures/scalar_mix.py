@@ -49,6 +49,9 @@ def scalar_mix(
 ) -> ScalarMix:
     """Fit mix and classifier together by full-batch L-BFGS from equal weights; validation chooses the L2 penalty's strength.
 
+    The mix's logits have a standard normal prior: without one, a converged mix is all but a single layer, whichever is best by
+    a hair.
+
     Args:
         train: ``[layers, sentences, width]``, float32.
         labels: ``[sentences]``, int64.
@@ -85,7 +88,8 @@ def _fit(train: Tensor, labels: Tensor, classes: int, C: float) -> tuple[Tensor,
         # Each layer's logits, then their mix: the same as the logits of the mix, without a copy of all states.
         by_layer = torch.einsum("lnd,cd->lnc", train, weight)
         logits = torch.einsum("l,lnc->nc", logits_of_mix.softmax(dim=0), by_layer) + bias
-        value = F.cross_entropy(logits, labels) + penalty(weight, C, len(labels))
+        prior = logits_of_mix.square().sum() / (2 * len(labels))
+        value = F.cross_entropy(logits, labels) + penalty(weight, C, len(labels)) + prior
         value.backward()  # type: ignore[no-untyped-call]
         return value
 

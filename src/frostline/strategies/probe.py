@@ -12,6 +12,7 @@ from torch import Tensor
 from frostline.strategies.probes import exact_probes
 
 C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+ROUGH_TOLERANCE = 1e-5  # of the gradient, while a strength is chosen
 MAX_WIDENINGS = 3  # how often a grid whose best value lies on its edge grows tenfold
 
 
@@ -99,21 +100,17 @@ def standardised(train: Tensor, *others: Tensor, standardize: bool = True) -> li
 
 @dataclass(frozen=True)
 class Strength:
-    """A regularisation, what it reaches on validation, and the probe.
+    """A regularisation and what it reaches on validation.
 
     Attributes:
         C: inverse strength.
         accuracy: on validation, 0 … 1.
         loss: likewise, mean cross-entropy in nats.
-        weight: ``[classes, width]``, float64.
-        bias: ``[classes]``, float64.
     """
 
     C: float
     accuracy: float
     loss: float
-    weight: Tensor
-    bias: Tensor
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -130,7 +127,7 @@ def choose_strength(
     widen: bool,
     classes: int,
 ) -> Strength:
-    """Fit the exact probe with every strength and return what is best on validation.
+    """Fit the probe with every strength, as exactly as a choice needs it, and return what is best on validation.
 
     Args:
         train: as the probe sees them, ``[sentences, width]``, float64.
@@ -144,11 +141,11 @@ def choose_strength(
     tried: dict[float, Strength] = {}
     new = sorted(set(C_grid))
     for _ in range(MAX_WIDENINGS + 1 if widen else 1):
-        (weights,), (biases,) = exact_probes(train[None], labels, classes, new)
+        (weights,), (biases,) = exact_probes(train[None], labels, classes, new, ROUGH_TOLERANCE)
         for C, weight, bias in zip(new, weights, biases, strict=True):
             logits = F.linear(validation, weight, bias)
             accuracy = (logits.argmax(dim=1) == validation_labels).double().mean().item()
-            tried[C] = Strength(C, accuracy, F.cross_entropy(logits, validation_labels).item(), weight, bias)
+            tried[C] = Strength(C, accuracy, F.cross_entropy(logits, validation_labels).item())
         best = max(tried.values(), key=lambda strength: strength.rank)
         lowest, highest = min(tried), max(tried)
         if lowest == best.C:
