@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from frostline.errors import FrostlineError
-from frostline.strategies.probe import C_GRID, choose_strength, standardised
+from frostline.strategies.probe import C_GRID, ROUGH_TOLERANCE, standardised
 from frostline.strategies.probes import exact_probes
 
-SHARES = (0.01, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)  # the paper's, from 1 % on
+SHARES = (0.01, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)  # the paper's, begun at 1 %
+STRONGEST = 1e-6  # leaves hardly more than the class shares
 HELD_OUT = 0.2  # of a block, to choose the regularisation on
 EACH = 2  # of the first block's examples there must be so many of every class …
 FIRST = 20  # … and so many in all
@@ -60,17 +61,18 @@ def online_codelength(
 ) -> CodeLength:
     """Return the length of the online code of ``labels`` given ``features``.
 
-    Blocks end at the paper's shares of the examples, but the first at 1 %, and not before it has 20 examples and two of every
-    class: it is sent at ``log2 C`` bits a label. Every probe's strength is chosen on a fifth of the block that it is fitted on,
-    held out, and it is fitted again on the whole block. A probe that says nothing (a strong penalty, which leaves the class
-    shares) is among the choices, so that labels that cannot be read cost little more than the uniform code.
+    Blocks end at the paper's shares of the examples, but the first at 1 %, and not before it has 20 examples and, in its first
+    four fifths, two of every class: it is sent at ``log2 C`` bits a label. Every probe's strength is chosen on a fifth of the
+    block that it is fitted on, held out, by what that fifth would cost to send, and it is fitted again on the whole block. A
+    probe that says nothing (a strong penalty, which leaves the class shares) is among the choices, so that labels that cannot
+    be read cost little more than the uniform code: what the first blocks lose by chance.
 
     Args:
         features: ``[examples, width]``, float32.
         labels: ``[examples]``, int64 in 0 … classes-1.
         classes: how many.
         seeds: one shuffle each.
-        C_grid: strengths to choose from; 1e-6 is added.
+        C_grid: inverse strengths of the L2 penalty to choose from; 1e-6 is added.
         standardize: scale features by the mean and deviation of the block that a probe is fitted on.
 
     Raises:
@@ -78,7 +80,7 @@ def online_codelength(
     """
     if len(labels) < 2 * FIRST:
         raise FrostlineError(f"A code length needs at least {2 * FIRST} examples, but there are {len(labels)}.")
-    runs = [_one_order(features, labels, classes, seed, sorted({1e-6, *C_grid}), standardize) for seed in seeds]
+    runs = [_one_order(features, labels, classes, seed, sorted({STRONGEST, *C_grid}), standardize) for seed in seeds]
     bits, firsts = np.array(runs).T
     return CodeLength(float(bits.mean()), len(labels) * math.log2(classes), bits, float(firsts.mean()))
 
@@ -91,18 +93,35 @@ def _one_order(
     ends = block_ends(labels.numpy(), classes)
     bits = ends[0] * math.log2(classes)
     for start, end in itertools.pairwise(ends):
-        held_out = max(EACH, round(HELD_OUT * start))
-        fit, check = standardised(features[: start - held_out], features[start - held_out : start], standardize=standardize)
-        C = choose_strength(fit, check, labels[: start - held_out], labels[start - held_out : start], C_grid, False, classes).C
-        block, coming = standardised(features[:start], features[start:end], standardize=standardize)
-        (weights,), (biases,) = exact_probes(block[None], labels[:start], classes, [C])
-        nats = F.cross_entropy(F.linear(coming, weights[0], biases[0]), labels[start:end], reduction="sum").item()
-        bits += nats / math.log(2)
+        fit = start - max(EACH, round(HELD_OUT * start))
+        held_out = _bits(features[:start], labels[:start], fit, classes, C_grid, standardize, ROUGH_TOLERANCE)
+        best = C_grid[int(np.argmin(held_out))]
+        bits += _bits(features[:end], labels[:end], start, classes, [best], standardize)[0]
     return bits, ends[0]
 
 
+def _bits(
+    features: Tensor,
+    labels: Tensor,
+    known: int,
+    classes: int,
+    strengths: Sequence[float],
+    standardize: bool,
+    tolerance: float = 1e-6,
+) -> list[float]:
+    """Return what the labels from number ``known`` on cost under the probe of those before, for every strength."""
+    before, after = standardised(features[:known], features[known:], standardize=standardize)
+    (weights,), (biases,) = exact_probes(before[None], labels[:known], classes, strengths, tolerance)
+    return [
+        F.cross_entropy(F.linear(after, weight, bias), labels[known:], reduction="sum").item() / math.log(2)
+        for weight, bias in zip(weights, biases, strict=True)
+    ]
+
+
 def block_ends(labels: NDArray[np.int64], classes: int) -> list[int]:
-    """Return after how many examples each block ends; the first has 20 examples and, in its first four fifths, 2 of every class.
+    """Return after how many examples each block ends.
+
+    The first has 1 % of the examples, but at least 20 and, in its first four fifths, 2 of every class.
 
     Args:
         labels: in the order in which they are sent.
@@ -115,5 +134,6 @@ def block_ends(labels: NDArray[np.int64], classes: int) -> list[int]:
     if seen[-1] < EACH:
         rarest = int(np.bincount(labels, minlength=classes).argmin())
         raise FrostlineError(f"A code length needs {EACH} examples of every class, but class {rarest} has {int(seen[-1])}.")
-    first = max(FIRST, math.ceil((int(np.argmax(seen >= EACH)) + 1) / (1 - HELD_OUT)) + 1)
+    enough = math.ceil((int(np.argmax(seen >= EACH)) + 1) / (1 - HELD_OUT)) + 1
+    first = max(FIRST, round(SHARES[0] * len(labels)), enough)
     return [min(first, len(labels)), *(end for share in SHARES if (end := round(share * len(labels))) > first)]

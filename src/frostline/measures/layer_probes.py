@@ -45,6 +45,8 @@ def fit_probes(
 ) -> list[LayerProbe]:
     """Fit a probe on every feature set (a layer under a pooling) by itself (Alain & Bengio 2016).
 
+    Strengths are compared at a looser tolerance; the probe of the chosen one is then fitted exactly.
+
     Args:
         features: of ``train``, ``validation`` and ``test``, each ``[sets, sentences, width]``, float32.
         labels: of the same splits, ``[sentences]``, int64 in 0 … classes-1.
@@ -68,7 +70,9 @@ def _fit(
     features: dict[str, Tensor], labels: Mapping[str, Tensor], classes: int, C_grid: Sequence[float], standardize: bool
 ) -> LayerProbe:
     train, validation, test = standardised(*(features[name] for name in ("train", "validation", "test")), standardize=standardize)
-    chosen = choose_strength(train, validation, labels["train"], labels["validation"], C_grid, True, classes)
-    (weights,), (biases,) = exact_probes(train[None], labels["train"], classes, [chosen.C])
-    correct = F.linear(test, weights[0], biases[0]).argmax(dim=1) == labels["test"]
-    return LayerProbe(chosen.C, chosen.accuracy, chosen.loss, correct.numpy())
+    C = choose_strength(train, validation, labels["train"], labels["validation"], C_grid, True, classes).C
+    (((weight,),), ((bias,),)) = exact_probes(train[None], labels["train"], classes, [C])
+    logits = F.linear(validation, weight, bias)
+    accuracy = (logits.argmax(dim=1) == labels["validation"]).double().mean().item()
+    correct = F.linear(test, weight, bias).argmax(dim=1) == labels["test"]
+    return LayerProbe(C, accuracy, F.cross_entropy(logits, labels["validation"]).item(), correct.numpy())

@@ -132,13 +132,14 @@ def _descend(problem: _Problem, ridge: Tensor, weights: Tensor, tolerance: float
     probabilities = logits.softmax(dim=1)
     direction = last_gradient = torch.zeros_like(weights)
     last_decrement = weights.new_full((len(weights),), torch.inf)
+    stuck = torch.zeros(len(weights), dtype=torch.bool)
     for _ in range(iterations):
         gradient = contrasts.T @ (probabilities - problem.one_hot) @ design / len(design) + ridge * weights
         solution = solution.index_copy(0, numbers, weights)
         uncentred = contrasts @ gradient
         uncentred[..., :-1] += problem.mean * uncentred[..., -1:]
         error = uncentred.abs().amax(dim=(1, 2))
-        going = ~(error <= tolerance)
+        going = ~(error <= tolerance) & ~stuck
         if not going.any():
             break
         if not going.all():
@@ -159,7 +160,9 @@ def _descend(problem: _Problem, ridge: Tensor, weights: Tensor, tolerance: float
         change = contrasts @ (direction @ design.T)
         slope = _dot(ridge * weights, direction) - _dot(problem.one_hot / len(design), change)
         step, logits, probabilities = _line_search(logits, probabilities, change, slope, _dot(ridge * direction, direction))
-        weights = weights + step * direction
+        before, weights = weights, weights + step * direction
+        # The precision is used up where not even the preconditioned gradient moves a weight any more.
+        stuck = (weights == before).all(dim=(1, 2)) & (direction == -scaled).all(dim=(1, 2))
     return solution, error.max().item()
 
 
