@@ -12,7 +12,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from frostline.measures.layer_probes import fit_probes
+from frostline.strategies import probes
 from frostline.strategies.probe import C_GRID
+from frostline.strategies.probes import exact_probes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZES = {"train": 240, "validation": 120, "test": 150}
@@ -89,6 +91,17 @@ def test_constant_features_say_as_much_as_the_majority() -> None:
     features = {name: torch.full((1, size, WIDTH), 0.1) for name, size in SIZES.items()}
     (probe,) = fit_probes(features, labels, 2)
     assert np.array_equal(probe.correct, (labels["test"] == 0).numpy())
+
+
+def test_a_descent_whose_precision_is_used_up_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many labels as those of the movie reviews, for which single precision cannot reach the tolerance."""
+    searches = []
+    search = probes._line_search
+    monkeypatch.setattr(probes, "_line_search", lambda *state: searches.append(1) or search(*state))
+    labels = torch.arange(7049) < 3497
+    _, bias = exact_probes(torch.zeros(1, 7049, 4), labels.long(), 2, (1e-4, 1.0, 100.0))
+    assert torch.allclose(bias.softmax(dim=-1)[..., 1], torch.tensor(3497 / 7049, dtype=torch.float64), atol=1e-6)
+    assert len(searches) < 20
 
 
 def test_an_affine_map_of_each_feature_changes_nothing_once_standardised() -> None:
