@@ -75,9 +75,10 @@ def measure_layers(subject: Subject, config: LayersMeasure) -> tuple[pd.DataFram
     table, seed = MeasureTable("layers"), config.seed + subject.config.seed
     random = random_encoder(subject.pretrained, config.seed) if config.baselines else None
     predictions = _own_task(table, subject, config, seed, random)
+    texts = _all_texts(subject) if config.tasks else []
     for name in config.tasks:
         with table.leaving_out(name):
-            _made_task(table, subject, config, name, seed, random)
+            _made_task(table, subject, config, name, texts, seed, random)
     with table.leaving_out("words with tags"):
         _token_tasks(table, subject, config, seed, random)
     return table.frame(), predictions
@@ -134,9 +135,15 @@ def _which_layer(table: MeasureTable, probes: dict[tuple[str, int], LayerProbe])
 
 
 def _made_task(
-    table: MeasureTable, subject: Subject, config: LayersMeasure, name: str, seed: int, random: Pretrained | None
+    table: MeasureTable,
+    subject: Subject,
+    config: LayersMeasure,
+    name: str,
+    all_texts: list[str],
+    seed: int,
+    random: Pretrained | None,
 ) -> None:
-    made = make_task(name, _all_texts(subject), config.task_sentences, seed)
+    made = make_task(name, all_texts, config.task_sentences, seed)
     texts = {split: [made.texts[row] for row in made.rows(split)] for split in SPLITS}
     labels = {split: torch.from_numpy(made.labels[made.rows(split)]) for split in SPLITS}
     task = _with_baselines(Task(f"{name}.", labels, len(made.classes)), texts, config, seed)
