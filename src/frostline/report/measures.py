@@ -110,7 +110,7 @@ def layers_figure(arms: Tables) -> Figure:
     """Draw, a row an arm, the accuracy of probes by layer: of the run's own task by pooling, and of the other tasks."""
     others = any(tasks_of(tables) for tables in arms.values())
     with inked():
-        figure = Figure(figsize=(9.6 if others else 5.4, 3.4 * len(arms)), layout="constrained")
+        figure = Figure(figsize=(11.2 if others else 5.4, 3.4 * len(arms)), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.subplots(len(arms), 2 if others else 1, squeeze=False)
         for (name, tables), row in zip(arms.items(), grid, strict=True):
@@ -169,7 +169,8 @@ def _own_task(axes: Axes, tables: Sequence[pd.DataFrame]) -> None:
     for statistic, style, words in (("tfidf_accuracy", "--", "TF-IDF"), ("majority_accuracy", "-.", "majority class")):
         if (level := single(tables, statistic)) is not None:
             axes.axhline(100 * level, color=FAINT, linestyle=style, linewidth=1, label=words)
-    axes.plot([], [], color=FAINT, linestyle=":", linewidth=1, label="random weights")
+    if not curve(tables, "random_encoder_accuracy").empty:
+        axes.plot([], [], color=FAINT, linestyle=":", linewidth=1, label="random weights")
     axes.set_xlabel("layer (0: embeddings)")
     axes.set_ylabel("probe's test accuracy, %")
     axes.legend(frameon=False, fontsize=8)
@@ -192,7 +193,7 @@ def _other_tasks(axes: Axes, tables: Sequence[pd.DataFrame]) -> None:
             axes.plot(centre, np.interp(centre, gained.index, gained), "o", color=LEVEL_COLOURS[level], markersize=6)
     axes.set_xlabel("layer (dots: expected layer)")
     axes.set_ylabel("gained over the majority class, %")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     plain(axes)
 
 
