@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,8 @@ import pytest
 
 from frostline.data.packaged import read_packaged
 from frostline.errors import FrostlineError
-from frostline.measures.probing_tasks import LEVELS, SHARES, WORDS, ProbingTask, make_task
-from frostline.measures.word_forms import NOUNS, VERBS
+from frostline.measures.probing_tasks import LEVELS, MAKERS, SHARES, WORDS, ProbingTask, make_task
+from frostline.measures.word_forms import NOUNS, NUMBERED_VERBS, VERBS
 from frostline.schema import PackagedData
 
 
@@ -25,8 +27,8 @@ def texts_of(task: ProbingTask, split: str) -> list[str]:
     return [task.texts[row] for row in task.rows(split)]
 
 
-def words_of(task: ProbingTask, split: str) -> set[str]:
-    return {word.lower() for text in texts_of(task, split) for word in WORDS.findall(text)}
+def lower_words(text: str) -> list[str]:
+    return [word.lower() for word in WORDS.findall(text)]
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -43,17 +45,36 @@ def test_classes_are_balanced_and_no_sentence_is_in_two_splits(reviews: list[str
     assert make_task(name, reviews, 1500, seed + 2).texts != task.texts
 
 
-def test_tense_and_number_share_no_verb_or_noun_between_splits(reviews: list[str]) -> None:
-    for seed in range(3):
-        tense = make_task("tense", reviews, 1500, seed)
-        lemmas = {split: set() for split in SHARES}
-        for split, found in lemmas.items():
-            for text in texts_of(tense, split):
-                finite = [word.lower() for word in WORDS.findall(text) if word.lower() in VERBS]
-                tenses = {VERBS[word] for word in finite}
-                if len(tenses) == 1:  # without a participle beside it
-                    found.add(next(iter(tenses))[0])
-        assert not lemmas["train"] & lemmas["test"] and not lemmas["train"] & lemmas["validation"]
+def verb_of(text: str) -> str | None:
+    """The verb that the tense is told by, where no form can be a participle."""
+    found = {VERBS[word] for word in lower_words(text) if word in VERBS}
+    return next(iter(found))[0] if len(found) == 1 else None
+
+
+def noun_of(text: str) -> str | None:
+    """The noun that the number is told by."""
+    words = lower_words(text)
+    finite = [i for i, word in enumerate(words) if word in NUMBERED_VERBS]
+    return NOUNS[words[finite[0] - 1]][0]
+
+
+@pytest.mark.parametrize(("name", "word_of"), [("tense", verb_of), ("subject_number", noun_of)])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_no_verb_of_the_tense_and_no_noun_of_the_number_is_in_two_splits(
+    reviews: list[str], name: str, word_of: Callable[[str], str | None], seed: int
+) -> None:
+    task = make_task(name, reviews, 1500, seed)
+    words = {split: {word_of(text) for text in texts_of(task, split)} - {None} for split in SHARES}
+    assert all(words.values())
+    for one, other in itertools.combinations(SHARES, 2):
+        assert not words[one] & words[other]
+
+
+def test_a_sentence_given_twice_is_used_once(reviews: list[str]) -> None:
+    some = reviews[:1500]
+    twice = [*some, *(f" {text.replace(' ', '  ')}" for text in some)]
+    task = make_task("sentence_length", twice, 1500, 0)
+    assert len({" ".join(text.split()) for text in task.texts}) == len(task.texts)
 
 
 def test_labels_say_what_the_task_asks(reviews: list[str]) -> None:
@@ -78,10 +99,23 @@ def test_labels_say_what_the_task_asks(reviews: list[str]) -> None:
     [("He takes it all.", 0), ("They took it all.", 1), ("It was taken by them.", 1), ("It is made here.", 0)],
 )
 def test_the_tense_is_that_of_the_finite_verb(text: str, tense: int) -> None:
-    from frostline.measures.probing_tasks import _tense
+    (example,), classes = MAKERS["tense"]([text], np.random.default_rng(0))
+    assert (example.label, classes) == (tense, ["present", "past"])
 
-    (example,), _ = _tense([text], np.random.default_rng(0))
-    assert example.label == tense
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("The film is long.", 0),
+        ("The actors had fun, and it is long.", 1),
+        ("Actors in it had fun; movies were good.", None),
+        ("He is a man who was here.", None),
+    ],
+)
+def test_the_number_is_that_of_the_noun_right_before_the_first_finite_verb(text: str, number: int | None) -> None:
+    examples, classes = MAKERS["subject_number"]([text], np.random.default_rng(0))
+    assert classes == ["singular", "plural"]
+    assert [example.label for example in examples] == ([] if number is None else [number])
 
 
 def test_verbs_and_nouns_have_one_reading_in_the_lists() -> None:
@@ -94,5 +128,7 @@ def test_too_few_sentences_are_told_with_how_many_are_needed() -> None:
     texts = [f"The film {verb} number {i}." for i in range(30) for verb in ("is", "was")]
     with pytest.raises(FrostlineError, match=r"Of 60 sentences, \d+ can be used for tense; it needs about 100 or more"):
         make_task("tense", texts, 100, 0)
+    with pytest.raises(FrostlineError, match=r"50 sentences are too few for tense: raise .* to 100 or more"):
+        make_task("tense", texts, 50, 0)
     with pytest.raises(FrostlineError, match="Of 0 sentences"):
-        make_task("sentence_length", [], 100, 0)
+        make_task("sentence_length", [], 1000, 0)

@@ -71,30 +71,37 @@ def make_task(name: str, texts: Sequence[str], sentences: int, seed: int) -> Pro
 
     Args:
         name: a key of :data:`LEVELS`.
-        texts: different English sentences.
-        sentences: at most so many examples.
+        texts: English sentences; of equal ones (but for white space) one is used.
+        sentences: at most so many examples, but for the rounding of each class and split.
         seed: draws everything that is drawn.
 
     Raises:
-        FrostlineError: too few of the texts can be used.
+        FrostlineError: too few of the texts can be used, or too few are asked for.
     """
     rng = np.random.default_rng([seed, list(LEVELS).index(name)])
+    texts = list({" ".join(text.split()): text for text in texts}.values())
     order = rng.permutation(len(texts))
     examples, classes = MAKERS[name]([texts[row] for row in order], rng)
     split_of = _split_words(examples, rng) if any(e.word for e in examples) else _split_rows(examples)
+    needed = round(LEAST * len(classes) / min(SHARES.values()))
+    if sentences < needed:
+        raise FrostlineError(
+            f"{sentences:,} sentences are too few for {name}: raise measure.layers.task_sentences to {needed:,} or more, {LEAST} "
+            f"of each of {len(classes)} classes in every split."
+        )
     chosen: list[tuple[_Example, str]] = []
     for split, share in SHARES.items():
         by_class: dict[int, list[_Example]] = defaultdict(list)
         for example, where in zip(examples, split_of, strict=True):
             if where == split:
                 by_class[example.label].append(example)
-        each = min([*(len(by_class[label]) for label in range(len(classes))), round(sentences * share / len(classes))])
-        if each < LEAST:
-            needed = round(LEAST * len(classes) / min(SHARES.values()))
+        rarest = min(len(by_class[label]) for label in range(len(classes)))
+        if rarest < LEAST:
             raise FrostlineError(
                 f"Of {len(texts):,} sentences, {len(examples):,} can be used for {name}; it needs about {needed:,} or more, "
-                f"{LEAST} of each of {len(classes)} classes in every split."
+                f"{LEAST} of each of {len(classes)} classes in every split, but of its rarest class {split} has {rarest}."
             )
+        each = min(rarest, round(sentences * share / len(classes)))
         chosen += [(example, split) for label in range(len(classes)) for example in by_class[label][:each]]
     labels = np.array([example.label for example, _ in chosen], dtype=np.int64)
     return ProbingTask([example.text for example, _ in chosen], labels, classes, np.array([split for _, split in chosen]))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,9 +14,13 @@ from torch import Tensor
 
 from frostline.data.conll import TaggedSentence
 from frostline.data.tokens import Tokens
+from frostline.encoder.families import family_of
 from frostline.encoder.load import Pretrained
 from frostline.encoder.passes import encode
 from frostline.errors import FrostlineError
+
+if TYPE_CHECKING:
+    from transformers import BatchEncoding
 
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 MAX_TOKENS = 512
@@ -84,38 +89,55 @@ def token_features(pretrained: Pretrained, sentences: Sequence[TaggedSentence], 
         precision: of the pass.
 
     Returns:
-        ``[L + 1, words, width]``, float32, the words of all sentences in order. A word beyond the longest input that the
-        encoder takes has the state of the last token.
+        ``[L + 1, words, width]``, float32, the words of all sentences in order. Words are read with spaces between them, as
+        encoders that mark a word by the space before it were trained. A sentence longer than the encoder takes is read in
+        pieces, so that no word is left out.
 
     Raises:
-        FrostlineError: the tokenizer cannot say which token belongs to which word.
+        FrostlineError: the tokenizer makes no token of a word.
     """
-    lines = [sentence.words for sentence in sentences]
-    encoded = pretrained.tokenizer(lines, is_split_into_words=True, truncation=True, max_length=MAX_TOKENS)
-    ids = [np.asarray(row, dtype=np.int64) for row in encoded["input_ids"]]
+    texts = [" ".join(sentence.words) for sentence in sentences]
+    limits = {"truncation": True, "max_length": _longest(pretrained), "return_overflowing_tokens": True}
+    encoded = pretrained.tokenizer(texts, **limits)
+    ids = [np.asarray(piece, dtype=np.int64) for piece in encoded["input_ids"]]
     types = np.concatenate(encoded["token_type_ids"]) if "token_type_ids" in encoded else None
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])])
+    offsets = np.concatenate([[0], np.cumsum([len(piece) for piece in ids])])
     tokens = Tokens(np.concatenate(ids), types, offsets, 0, int(pretrained.tokenizer.pad_token_id))
-    firsts = [_first_tokens(encoded.word_ids(row), len(words)) for row, words in enumerate(lines)]
-    starts = np.concatenate([[0], np.cumsum([len(words) for words in lines])])
-    found = torch.empty(pretrained.blocks + 1, int(starts[-1]), pretrained.width)
-    batches = encode(pretrained, {row: (tokens, row) for row in range(len(lines))}, pretrained.blocks, precision, device)
-    for rows, states in batches:
-        for i, row in enumerate(rows):
+    places = np.array(_first_tokens(encoded, sentences))
+    found = torch.empty(pretrained.blocks + 1, len(places), pretrained.width)
+    batches = encode(pretrained, {piece: (tokens, piece) for piece in range(len(ids))}, pretrained.blocks, precision, device)
+    for pieces, states in batches:
+        for i, piece in enumerate(pieces):
+            words = np.flatnonzero(places[:, 0] == piece)
             for layer, of_layer in enumerate(states):
-                found[layer, starts[row] : starts[row + 1]] = of_layer[i, firsts[row]].float().cpu()
+                found[layer, words] = of_layer[i, places[words, 1]].float().cpu()
     return found
 
 
-def _first_tokens(word_ids: list[int | None], words: int) -> list[int]:
-    first: dict[int, int] = {}
-    for token, word in enumerate(word_ids):
-        if word is not None:
-            first.setdefault(word, token)
-    if not first:
-        raise FrostlineError("The tokenizer does not say which tokens belong to which word, so words cannot be probed.")
-    last = max(first.values())
-    return [first.get(word, last) for word in range(words)]
+def _longest(pretrained: Pretrained) -> int:
+    """How many tokens a piece may have, by the encoder's positions."""
+    architecture = pretrained.model.config
+    family = family_of(architecture.model_type)
+    return MAX_TOKENS if family.is_relative else min(MAX_TOKENS, architecture.max_position_embeddings - family.reserved_positions)
+
+
+def _first_tokens(encoded: BatchEncoding, sentences: Sequence[TaggedSentence]) -> list[tuple[int, int]]:
+    """Return of every word, of all sentences in order, the piece and the place of its first token there."""
+    pieces: dict[int, list[int]] = defaultdict(list)
+    for piece, row in enumerate(encoded["overflow_to_sample_mapping"]):
+        pieces[row].append(piece)
+    places = []
+    for row, sentence in enumerate(sentences):
+        start = 0
+        for word in sentence.words:
+            # Some tokenizers drop characters, such as a soft hyphen.
+            hits = ((p, encoded.char_to_token(p, start + i)) for i in range(len(word)) for p in pieces[row])
+            place = next(((piece, token) for piece, token in hits if token is not None), None)
+            if place is None:
+                raise FrostlineError(f"The tokenizer makes no token of {word!r} in sentence {row + 1}; take it out of the file.")
+            places.append(place)
+            start += len(word) + 1
+    return places
 
 
 def _draw_splits(sentences: Sequence[TaggedSentence], seed: int) -> list[str]:
