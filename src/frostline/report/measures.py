@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from frostline.measures.probing_tasks import LEVELS
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from frostline.measures.probing_tasks import LEVELS
 from frostline.measures.statistics import Interval, hierarchical_bootstrap, paired_difference
 from frostline.report.arms import Arm, names
 from frostline.report.figures import FAINT, ICE_TO_FIRE, INK, inked, plain, save
