@@ -76,7 +76,7 @@ def test_an_unknown_command_is_told_with_the_commands(frostline: Frostline, tmp_
     assert result.status == 2
     assert f"frostline: there is no command '{word}'" in result.err
     assert near in result.err
-    assert "train, evaluate, reproduce, report" in result.err
+    assert "train, evaluate, reproduce, measure" in result.err
     assert_nothing_written(tmp_path)
 
 
