@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from frostline.errors import FrostlineError
-from frostline.measures.word_forms import NOUNS, NUMBERED_VERBS, VERBS
+from frostline.measures.word_forms import FINITE_PASTS, NOUNS, NUMBERED_VERBS, PRONOUNS, VERBS
 
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
 LEVELS = {
@@ -32,7 +32,9 @@ LEAST = 10  # examples of a class in a split
 WORDS = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 LENGTHS = (3, 40)  # words
 BINS = 6  # of the sentence length, fewer where there are few sentences
-TARGETS, FREQUENT = 12, 36  # words of the word content, drawn from so many: 10,000 sentences have not a thousand words often
+TARGETS = 20  # at most, words of the word content: 10,000 sentences have not a thousand words often
+TARGET_SENTENCES, TARGET_SHARE = 120, 0.05  # at least so many sentences have a target, and at most this share of all
+CONTRACTED = {r"n't\b": " not", r"'re\b": " are", r"'m\b": " am", r"'ve\b": " have", rf"\b({'|'.join(PRONOUNS)})'s\b": r"\1 is"}
 AUXILIARIES = {"is", "are", "was", "were", "be", "been", "being", "has", "have", "had", "having", "get", "gets", "got"}
 
 
@@ -125,11 +127,12 @@ def _sentence_length(texts: Sequence[str], rng: np.random.Generator) -> tuple[li
 
 
 def _word_content(texts: Sequence[str], rng: np.random.Generator) -> tuple[list[_Example], list[str]]:
-    """Which one of some frequent content words a sentence has; sentences with none or two of them are left out."""
+    """Which one of some words of middling frequency a sentence has; sentences with none or two of them are left out."""
     words_of = [{word.lower() for word in WORDS.findall(text)} for text in texts]
-    counts = Counter(word for words in words_of for word in words if len(word) >= 4 and word not in ENGLISH_STOP_WORDS)
-    frequent = [word for word, count in counts.most_common(FREQUENT) if count >= 2 * LEAST / min(SHARES.values())]
-    targets = sorted(rng.permutation(frequent)[:TARGETS].tolist())
+    letters = [word for words in words_of for word in words if len(word) >= 4 and word.isalpha()]  # no "that's"
+    counts = Counter(word for word in letters if word not in ENGLISH_STOP_WORDS)
+    middling = sorted(word for word, count in counts.items() if TARGET_SENTENCES <= count <= TARGET_SHARE * len(texts))
+    targets = sorted(rng.permutation(middling)[:TARGETS].tolist())
     number = {word: i for i, word in enumerate(targets)}
     found = [(text, words & number.keys()) for text, words in zip(texts, words_of, strict=True)]
     return [_Example(text, number[next(iter(hits))]) for text, hits in found if len(hits) == 1], targets or ["none", "some"]
@@ -159,17 +162,32 @@ def _tense(texts: Sequence[str], rng: np.random.Generator) -> tuple[list[_Exampl
     """Present or past, of sentences whose verbs of the list all are in one tense and are forms of one verb."""
     examples = []
     for text in texts:
-        words = [word.lower() for word in WORDS.findall(text)]
-        found = {VERBS[word] for i, word in enumerate(words) if word in VERBS and not _is_participle(words, i)}
+        words = _spelled_out(text)
+        found = {VERBS[word] for i, word in enumerate(words) if word in VERBS and _is_finite(words, i)}
         if len(found) == 1:
             ((lemma, is_past),) = found
             examples.append(_Example(text, int(is_past), lemma))
     return examples, ["present", "past"]
 
 
-def _is_participle(words: Sequence[str], place: int) -> bool:
-    """Whether a form of ``be``, ``have`` or ``get`` within three words before makes this one no finite verb."""
-    return words[place] not in AUXILIARIES and any(word in AUXILIARIES for word in words[max(0, place - 3) : place])
+def _spelled_out(text: str) -> list[str]:
+    """The words in small letters, ``it's`` and ``isn't`` as two."""
+    for pattern, words in CONTRACTED.items() if "'" in text else ():
+        text = re.sub(pattern, words, text, flags=re.IGNORECASE)
+    return [word.lower() for word in WORDS.findall(text)]
+
+
+def _is_finite(words: Sequence[str], place: int) -> bool:
+    """Whether a form can be taken for a finite verb.
+
+    After a form of ``be``, ``have`` or ``get``, up to three words before, none is. A past that may be a participle, an adjective
+    or a noun (``a lost soul``, ``thought provoking``) is one only right after a pronoun or a noun of the list.
+    """
+    word, before = words[place], words[max(0, place - 3) : place]
+    if word not in AUXILIARIES and any(earlier in AUXILIARIES for earlier in before):
+        return False
+    can_be_other = VERBS[word][1] and word not in FINITE_PASTS
+    return not can_be_other or any(earlier in PRONOUNS or earlier in NOUNS for earlier in before[-1:])
 
 
 def _subject_number(texts: Sequence[str], rng: np.random.Generator) -> tuple[list[_Example], list[str]]:

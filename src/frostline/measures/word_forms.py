@@ -29,6 +29,14 @@ talk talks talked; walk walks walked; call calls called; use uses used; learn le
 # Other forms of the same tense.
 _MORE = {"are": ("be", False), "am": ("be", False), "were": ("be", True), "have": ("have", False), "do": ("do", False)}
 
+# Pasts that are hardly anything else, participle, adjective or noun; and what a verb right after it agrees with.
+_FINITE_PASTS = """
+was were had did went came saw took gave knew became began wrote ran fell grew spoke chose drove wore forgot drew flew threw shook
+sang sank drank woke froze ate
+"""
+FINITE_PASTS = frozenset(_FINITE_PASTS.split())
+PRONOUNS = ("i", "you", "he", "she", "it", "we", "they", "who", "what", "that", "which", "there", "here", "where")
+
 # What tells where a subject ends: a finite verb right after it.
 _NUMBERED = """
 is are was were has have had does do did can could will would must should may might
