@@ -17,10 +17,15 @@ MAX_WIDENINGS = 3  # how often a grid whose best value lies on its edge grows te
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A layer and a regularisation with what they reach on validation."""
+class Strength:
+    """A regularisation and what it reaches on validation.
 
-    layer: int
+    Attributes:
+        C: inverse strength.
+        accuracy: on validation, 0 … 1.
+        loss: likewise, mean cross-entropy in nats.
+    """
+
     C: float
     accuracy: float
     loss: float
@@ -29,6 +34,13 @@ class Choice:
     def rank(self) -> tuple[float, float]:
         """Larger is better: accuracy, then the lower loss."""
         return (self.accuracy, -self.loss)
+
+
+@dataclass(frozen=True)
+class Choice(Strength):
+    """A strength with the layer that it was chosen for."""
+
+    layer: int
 
 
 def penalty(weight: Tensor, C: float, sentences: int) -> Tensor:
@@ -86,7 +98,7 @@ def choose_probe(
     for i, layer in enumerate(layers):
         fit, check = standardised(train[i], validation[i], standardize=standardize)
         strength = choose_strength(fit, check, train_labels, validation_labels, C_grid, widen, classes)
-        best.append(Choice(layer, strength.C, strength.accuracy, strength.loss))
+        best.append(Choice(**vars(strength), layer=layer))
     return max(best, key=lambda choice: choice.rank)
 
 
@@ -96,26 +108,6 @@ def standardised(train: Tensor, *others: Tensor, standardize: bool = True) -> li
         return [features.double() for features in (train, *others)]
     mean, scale = standardisation(train)
     return [(features.double() - mean) / scale for features in (train, *others)]
-
-
-@dataclass(frozen=True)
-class Strength:
-    """A regularisation and what it reaches on validation.
-
-    Attributes:
-        C: inverse strength.
-        accuracy: on validation, 0 … 1.
-        loss: likewise, mean cross-entropy in nats.
-    """
-
-    C: float
-    accuracy: float
-    loss: float
-
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Larger is better: accuracy, then the lower loss."""
-        return (self.accuracy, -self.loss)
 
 
 def choose_strength(
