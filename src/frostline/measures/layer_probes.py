@@ -35,6 +35,11 @@ class LayerProbe:
         """On test, 0 … 1."""
         return float(self.correct.mean())
 
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Larger is better on validation: accuracy, then the lower loss."""
+        return (self.validation_accuracy, -self.validation_loss)
+
 
 def fit_probes(
     features: Mapping[str, Tensor],

@@ -84,6 +84,11 @@ def measure_layers(subject: Subject, config: LayersMeasure) -> tuple[pd.DataFram
     return table.frame(), predictions
 
 
+def own_pooling(subject: Subject, config: LayersMeasure) -> str:
+    """Return the pooling that what is measured under one only is measured under: the run's own if it is probed, or the first."""
+    return subject.config.model.pooling if subject.config.model.pooling in config.poolings else config.poolings[0]
+
+
 def random_encoder(pretrained: Pretrained, seed: int) -> Pretrained:
     """Return an encoder of the same architecture with random weights: what the architecture alone knows."""
     from transformers import AutoModel
@@ -105,10 +110,10 @@ def _own_task(table: MeasureTable, subject: Subject, config: LayersMeasure, seed
     task = _with_baselines(Task("", {split: subject.labels(split) for split in SPLITS}, subject.classes), texts, config, seed)
     features = subject.pooled(subject.adapted, tokens, config.poolings)
     random_features = subject.pooled(random, tokens, config.poolings) if random else None
-    probes = _probe(table, task, features, config, random_features)
+    pooling = own_pooling(subject, config)
+    probes = _probe(table, task, features, config, pooling, random_features)
     _which_layer(table, probes)
 
-    pooling = subject.config.model.pooling if subject.config.model.pooling in config.poolings else config.poolings[0]
     for layer, states in enumerate(features[pooling]["train"] if config.codelength_shuffles else ()):
         seeds = range(seed, seed + config.codelength_shuffles)
         code = online_codelength(states, task.labels["train"], task.classes, seeds, config.C_grid, config.standardize)
@@ -123,7 +128,7 @@ def _own_task(table: MeasureTable, subject: Subject, config: LayersMeasure, seed
 
 def _which_layer(table: MeasureTable, probes: dict[tuple[str, int], LayerProbe]) -> None:
     """The answer that a user wants: the layer and pooling to use, chosen on validation, scored on test."""
-    (pooling, layer), best = max(probes.items(), key=lambda item: (item[1].validation_accuracy, -item[1].validation_loss))
+    (pooling, layer), best = max(probes.items(), key=lambda item: item[1].rank)
     last = probes[pooling, max(layer for _, layer in probes)]
     n = len(best.correct)
     table.add("best_layer", layer, pooling=pooling, n=n)
@@ -151,7 +156,8 @@ def _made_task(
         split: subject.tokenise(datasets.Dataset.from_dict({"text": lines}), _hash(lines)) for split, lines in texts.items()
     }
     random_features = subject.pooled(random, tokens, config.poolings) if random else None
-    _probe(table, task, subject.pooled(subject.adapted, tokens, config.poolings), config, random_features)
+    features = subject.pooled(subject.adapted, tokens, config.poolings)
+    _probe(table, task, features, config, own_pooling(subject, config), random_features)
 
 
 def _token_tasks(table: MeasureTable, subject: Subject, config: LayersMeasure, seed: int, random: Pretrained | None) -> None:
@@ -175,39 +181,42 @@ def _token_tasks(table: MeasureTable, subject: Subject, config: LayersMeasure, s
         def split_up(of_words: Tensor, words: Any = words) -> Features:
             return {"token": {split: of_words[:, words.positions[words.rows(split)]] for split in SPLITS}}
 
-        _probe(table, task, split_up(states), config, None if random_states is None else split_up(random_states))
+        _probe(table, task, split_up(states), config, "token", None if random_states is None else split_up(random_states))
 
 
 # --- one task ------------------------------------------------------------------------------------------------------------
 
 
 def _probe(
-    table: MeasureTable, task: Task, features: Features, config: LayersMeasure, random_features: Features | None
+    table: MeasureTable, task: Task, features: Features, config: LayersMeasure, pooling: str, random_features: Features | None
 ) -> dict[tuple[str, int], LayerProbe]:
-    """Add a task's rows; return its probes by pooling and layer."""
+    """Add a task's rows, the mix of layers under ``pooling``; return its probes by pooling and layer."""
     majority, n = majority_accuracy(task.labels), len(task.labels["test"])
     table.add(f"{task.prefix}majority_accuracy", majority, n=n)
     if task.bags is not None:
         table.add(f"{task.prefix}tfidf_accuracy", hierarchical_bootstrap(task.bags[None]), null=majority, n=n)
     probes: dict[tuple[str, int], LayerProbe] = {}
-    for pooling, states in features.items():
+    for name, states in features.items():
         found = _fit(states, task.labels, task.classes, config)
-        randoms = _fit(random_features[pooling], task.labels, task.classes, config) if random_features else None
+        randoms = _fit(random_features[name], task.labels, task.classes, config) if random_features else None
         controls = _fit(states, task.control, task.classes, config) if task.control else None
-        mix = scalar_mix(states["train"], task.labels["train"], states["validation"], task.labels["validation"], task.classes)
-        table.add(f"{task.prefix}expected_layer", mix.expected_layer, pooling=pooling, null=(len(found) - 1) / 2)
         for layer, probe in enumerate(found):
-            probes[pooling, layer] = probe
-            at: dict[str, Any] = {"layer": layer, "pooling": pooling, "n": n}
+            probes[name, layer] = probe
+            at: dict[str, Any] = {"layer": layer, "pooling": name, "n": n}
             table.add(f"{task.prefix}probe_accuracy", hierarchical_bootstrap(probe.correct[None]), null=majority, **at)
-            table.add(f"{task.prefix}probe_validation_accuracy", probe.validation_accuracy, layer, pooling)
-            table.add(f"{task.prefix}probe_C", probe.C, layer, pooling)
-            table.add(f"{task.prefix}scalar_mix_weight", mix.weights[layer], layer, pooling, null=1 / len(found))
+            table.add(f"{task.prefix}probe_validation_accuracy", probe.validation_accuracy, layer, name)
+            table.add(f"{task.prefix}probe_C", probe.C, layer, name)
             if randoms:
                 table.add(f"{task.prefix}random_encoder_accuracy", randoms[layer].accuracy, null=majority, **at)
             if controls:
                 table.add(f"{task.prefix}control_accuracy", controls[layer].accuracy, **at)
                 table.add(f"{task.prefix}selectivity", probe.accuracy - controls[layer].accuracy, null=0.0, **at)
+
+    best = max((probe for (name, _), probe in probes.items() if name == pooling), key=lambda probe: probe.rank)
+    mix = scalar_mix(features[pooling]["train"], task.labels["train"], task.classes, best.C)  # costs as much as ten probes
+    table.add(f"{task.prefix}expected_layer", mix.expected_layer, pooling=pooling, null=(len(mix.weights) - 1) / 2)
+    for layer, weight in enumerate(mix.weights):
+        table.add(f"{task.prefix}scalar_mix_weight", weight, layer, pooling, null=1 / len(mix.weights))
     return probes
 
 

@@ -6,7 +6,6 @@ there). Every layer is standardised first: mix weights say nothing where the lay
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +16,6 @@ from torch import Tensor
 
 from frostline.strategies.probe import penalty, standardisation
 
-STRENGTHS = (1e-3, 1e-2, 1e-1)  # short: neighbouring ones mix nearly alike
 ITERATIONS = 60
 
 
@@ -27,11 +25,9 @@ class ScalarMix:
 
     Attributes:
         weights: ``s``, ``[layers]``, sum 1.
-        validation_accuracy: of the classifier that reads it, 0 … 1.
     """
 
     weights: NDArray[np.float64]
-    validation_accuracy: float
 
     @property
     def expected_layer(self) -> float:
@@ -39,15 +35,8 @@ class ScalarMix:
         return float(self.weights @ np.arange(len(self.weights)))
 
 
-def scalar_mix(
-    train: Tensor,
-    labels: Tensor,
-    validation: Tensor,
-    validation_labels: Tensor,
-    classes: int,
-    strengths: Sequence[float] = STRENGTHS,
-) -> ScalarMix:
-    """Fit mix and classifier together by full-batch L-BFGS from equal weights; validation chooses the L2 penalty's strength.
+def scalar_mix(train: Tensor, labels: Tensor, classes: int, C: float) -> ScalarMix:
+    """Fit mix and classifier together by full-batch L-BFGS from equal weights.
 
     The mix's logits have a standard normal prior: without one, a converged mix is all but a single layer, whichever is best by
     a hair.
@@ -55,29 +44,16 @@ def scalar_mix(
     Args:
         train: ``[layers, sentences, width]``, float32.
         labels: ``[sentences]``, int64.
-        validation: ``[layers, sentences', width]``.
-        validation_labels: ``[sentences']``, int64.
         classes: how many.
-        strengths: inverse strengths C to choose from.
+        C: inverse strength of the classifier's L2 penalty; the one that validation chose for the best layer's probe fits.
     """
     scales = [standardisation(layer) for layer in train]
-    train, validation = (
-        torch.stack([(layer - mean.float()) / scale.float() for layer, (mean, scale) in zip(split, scales, strict=True)])
-        for split in (train, validation)
-    )
-    best: tuple[tuple[float, float], ScalarMix] | None = None
-    for C in strengths:
-        mix, weight, bias = _fit(train, labels, classes, C)
-        logits = F.linear(torch.einsum("l,lnd->nd", mix, validation), weight, bias)
-        accuracy = (logits.argmax(dim=1) == validation_labels).double().mean().item()
-        rank = (accuracy, -F.cross_entropy(logits, validation_labels).item())
-        if best is None or rank > best[0]:
-            best = rank, ScalarMix(mix.double().numpy() / mix.double().sum().item(), accuracy)
-    assert best is not None
-    return best[1]
+    scaled = torch.stack([(layer - mean.float()) / scale.float() for layer, (mean, scale) in zip(train, scales, strict=True)])
+    mix = _fit(scaled, labels, classes, C).double()
+    return ScalarMix((mix / mix.sum()).numpy())
 
 
-def _fit(train: Tensor, labels: Tensor, classes: int, C: float) -> tuple[Tensor, Tensor, Tensor]:
+def _fit(train: Tensor, labels: Tensor, classes: int, C: float) -> Tensor:
     logits_of_mix = torch.zeros(len(train), requires_grad=True)
     weight = torch.zeros(classes, train.shape[2], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
@@ -94,4 +70,4 @@ def _fit(train: Tensor, labels: Tensor, classes: int, C: float) -> tuple[Tensor,
         return value
 
     optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return logits_of_mix.detach().softmax(dim=0), weight.detach(), bias.detach()
+    return logits_of_mix.detach().softmax(dim=0)

@@ -71,6 +71,12 @@ def tasks_of(tables: Sequence[pd.DataFrame]) -> list[str]:
     return [name.split(".")[0] for name in dict.fromkeys(pd.concat(tables)["statistic"]) if name.endswith(".majority_accuracy")]
 
 
+def mixed_pooling(tables: Sequence[pd.DataFrame], task: str) -> str:
+    """Return the pooling under which a task's layers were mixed."""
+    rows = pd.concat(tables)
+    return str(rows[rows["statistic"] == f"{task}.expected_layer"]["pooling"].iloc[0])
+
+
 # --- pictures -------------------------------------------------------------------------------------------------------------
 
 
@@ -180,8 +186,7 @@ def _own_task(axes: Axes, tables: Sequence[pd.DataFrame]) -> None:
 def _other_tasks(axes: Axes, tables: Sequence[pd.DataFrame]) -> None:
     styles: dict[str, list[str]] = {level: ["-", "--", "-."] for level in LEVEL_COLOURS}
     for task in tasks_of(tables):
-        level = LEVELS.get(task, "words")
-        pooling = "mean" if level != "words" else "token"
+        level, pooling = LEVELS.get(task, "words"), mixed_pooling(tables, task)
         accuracy, majority = curve(tables, f"{task}.probe_accuracy", pooling), single(tables, f"{task}.majority_accuracy")
         if accuracy.empty or majority is None:
             continue
@@ -250,9 +255,9 @@ def _against_last(difference: Interval) -> str:
     return f"{points} points against the last layer ({low} to {high})"
 
 
-def centres(table: pd.DataFrame, pooling: str = "mean") -> dict[str, float]:
+def centres(table: pd.DataFrame) -> dict[str, float]:
     """Return the mean expected layer of the surface tasks and of those of meaning; only of levels that were measured."""
-    rows = table[table["statistic"].str.endswith(".expected_layer") & (table["pooling"] == pooling)]
+    rows = table[table["statistic"].str.endswith(".expected_layer")]
     levels = rows["statistic"].str.split(".").str[0].map(LEVELS)
     means = rows.groupby(levels)["value"].mean()
     return {str(level): float(value) for level, value in means.items()}
