@@ -16,23 +16,21 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
+from frostline.contradictions import check_contradictions
 from frostline.errors import FrostlineError, choices, nearest
 from frostline.processor import resolve_precision
-from frostline.ranges import MONITORED, check_ranges
+from frostline.ranges import check_ranges
 from frostline.schema import (
     MEASURES,
+    REMEDIES,
     SCHEMAS,
     ClaimConfig,
     Config,
-    Constant,
     FilesData,
-    FrozenStrategy,
     HubData,
     HubModel,
-    Lbfgs,
     MeasureConfig,
     PathsConfig,
-    RandomModel,
 )
 
 # What does not change a run's result does not change its identity.
@@ -54,7 +52,7 @@ def validate(tree: DictConfig) -> Config:
     """
     known = {f.name for f in fields(Config)}
     top = {str(k): v for k, v in tree.items_ex(resolve=False) if k != "hydra"}
-    top = {"measure": {}, "claim": None} | top  # snapshots of earlier versions have neither
+    top = {"measure": {}, "remedy": {}, "claim": None} | top  # snapshots of earlier versions have none of these
     for key in top:
         if key not in known:
             raise FrostlineError(
@@ -68,11 +66,12 @@ def validate(tree: DictConfig) -> Config:
         test=_scalar(tree, "test", bool),
         ckpt_path=_scalar(tree, "ckpt_path", str, optional=True),
         measure=read_measures(tree),
+        remedy=_several("remedy", tree, REMEDIES),
         claim=None if tree.get("claim") is None else _typed("claim", tree, ("", {"": ClaimConfig})),
     )
     check_ranges(config)
     config.trainer.precision = resolve_precision(config.trainer.precision, config.trainer.accelerator)
-    _check(config)
+    check_contradictions(config)
     _make_paths_absolute(config)
     return config
 
@@ -93,11 +92,7 @@ def read_measures(tree: DictConfig) -> dict[str, MeasureConfig]:
     Raises:
         FrostlineError: a measure that does not exist, or whose keys are not valid.
     """
-    chosen = tree.get("measure") or {}
-    for name in chosen:
-        if name not in MEASURES:
-            raise FrostlineError(f"There is no measure '{name}', only {choices(MEASURES)}{nearest(str(name), MEASURES) or '.'}")
-    measures = {name: _typed(f"measure.{name}", tree, ("", {"": MEASURES[name]})) for name in MEASURES if name in chosen}
+    measures = _several("measure", tree, MEASURES)
     check_ranges({"measure": measures})
     return measures
 
@@ -130,6 +125,15 @@ def _typed(group: str, tree: DictConfig, schema: tuple[str, dict[str, type]]) ->
         raise FrostlineError(f"{group}.{key} is {choice!r}, but must be {choices(classes)}{nearest(str(choice), classes) or '.'}")
     cls = classes[choice]
     return _merge(group, cls, node)
+
+
+def _several(group: str, tree: DictConfig, classes: dict[str, type]) -> dict[str, Any]:
+    """Read a group of which several choices may be made, in the order of ``classes``."""
+    chosen = tree.get(group) or {}
+    for name in chosen:
+        if name not in classes:
+            raise FrostlineError(f"There is no {group} '{name}', only {choices(classes)}{nearest(str(name), classes) or '.'}")
+    return {name: _typed(f"{group}.{name}", tree, ("", {"": classes[name]})) for name in classes if name in chosen}
 
 
 def _merge(group: str, cls: type, node: DictConfig) -> Any:
@@ -165,47 +169,6 @@ def _scalar(tree: DictConfig, key: str, kind: type, optional: bool = False) -> A
     if (optional and value is None) or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
         return value
     raise FrostlineError(f"'{key}' must be of type {kind.__name__}, not {value!r}.")
-
-
-def _check(config: Config) -> None:
-    """Keys that contradict each other."""
-    data, model, strategy, optimizer, trainer = config.data, config.model, config.strategy, config.optimizer, config.trainer
-    left = 1 - data.validation_share - data.test_share
-    _require(left > 0, "data.validation_share and data.test_share leave no sentence for training.")
-    if isinstance(model, RandomModel):
-        fits = model.width % model.heads == 0
-        _require(fits, f"model.width ({model.width}) must be a multiple of model.heads ({model.heads}).")
-    if isinstance(optimizer, Lbfgs):
-        _require(
-            isinstance(strategy, FrozenStrategy),
-            f"optimizer=lbfgs solves a convex problem and fits strategy=frozen only, not strategy={strategy.name}; "
-            "use optimizer=adamw.",
-        )
-        _require(
-            data.batch_size == "full",
-            f"optimizer=lbfgs needs the whole training split in one batch, but data.batch_size is {data.batch_size}; "
-            "leave data.batch_size out or use optimizer=adamw.",
-        )
-        _require(
-            isinstance(config.scheduler, Constant),
-            f"optimizer=lbfgs has no learning rate to schedule; use scheduler=constant, not {config.scheduler.name}.",
-        )
-        _require(trainer.devices == 1, "optimizer=lbfgs runs on one device; use trainer.devices=1.")
-        _require(
-            trainer.accumulate_grad_batches == 1,
-            "optimizer=lbfgs takes the whole split at once; use trainer.accumulate_grad_batches=1.",
-        )
-    _require(
-        data.batch_tokens is None or data.batch_size != "full",
-        "data.batch_tokens and the full batch of optimizer=lbfgs exclude each other; leave data.batch_tokens out.",
-    )
-    monitor, mode = config.callbacks.monitor, config.callbacks.mode
-    _require(mode == MONITORED[monitor], f"callbacks.mode is '{mode}', but must be '{MONITORED[monitor]}' for {monitor}.")
-
-
-def _require(holds: bool, sentence: str) -> None:
-    if not holds:
-        raise FrostlineError(sentence)
 
 
 def _make_paths_absolute(config: Config) -> None:

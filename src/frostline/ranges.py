@@ -16,6 +16,7 @@ ACCELERATORS = ("cpu", "gpu", "auto")
 DISTRIBUTED = ("auto", "ddp", "fsdp")
 TASKS = ("sentence_length", "word_content", "bigram_shift", "tense", "subject_number")
 TOKEN_TASKS = ("part_of_speech", "chunk", "named_entity")
+DOMAINS = ("movie_reviews", "amazon_reviews", "news_editorials", "tweets")
 EFFECTS = (
     "depth_of_meaning_over_form",
     "probe_share_of_gain",
@@ -53,6 +54,7 @@ NOT_NEGATIVE: Rule = (lambda v: v >= 0, "0 or greater")
 AT_LEAST_ONE: Rule = (lambda v: is_whole(v) and v >= 1, "a whole number of at least 1")
 OPEN_SHARE: Rule = (lambda v: 0 < v < 1, "between 0 and 1")
 SHARE_FROM_0: Rule = (lambda v: 0 <= v < 1, "in [0, 1)")
+SHARE: Rule = (lambda v: 0 <= v <= 1, "in [0, 1]")
 SEED: Rule = (lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295")
 
 # Every rule is a test and its words, or the choices. Null passes where the type allows it.
@@ -76,6 +78,18 @@ RANGES: dict[str, Rule] = {
     "model.width": AT_LEAST_ONE,
     "model.heads": AT_LEAST_ONE,
     "model.weights_seed": SEED,
+    "data.class_balance": (
+        lambda v: len(v) > 1 and min(v) > 0 and abs(sum(v) - 1) < 1e-6,
+        "a share greater than 0 for every class, in the classes' order, 1 in all",
+    ),
+    "data.label_noise": SHARE_FROM_0,
+    "data.label_noise_where": (lambda v: 0 < v.find("=") < len(v) - 1, "<column>=<value>, such as label=positive"),
+    "data.domain": ("narrow", "mixed"),
+    "strategy.epochs_per_block": AT_LEAST_ONE,
+    "strategy.rank": AT_LEAST_ONE,
+    "strategy.alpha": POSITIVE,
+    "strategy.dropout": SHARE_FROM_0,
+    "strategy.C": POSITIVE,
     "strategy.layer": (lambda v: v in ("best", "last") or is_whole(v), "a layer number, 'last' or 'best'"),
     "optimizer.lr": POSITIVE,
     "optimizer.weight_decay": NOT_NEGATIVE,
@@ -88,6 +102,21 @@ RANGES: dict[str, Rule] = {
     "optimizer.C_grid": (lambda v: len(v) > 0 and min(v) > 0, "at least one value, all greater than 0"),
     "optimizer.tolerance": POSITIVE,
     "scheduler.warmup_share": SHARE_FROM_0,
+    "scheduler.cut_share": OPEN_SHARE,
+    "scheduler.ratio": (lambda v: v > 1, "greater than 1"),
+    "remedy.mixout.p": SHARE_FROM_0,
+    "remedy.l2_sp.strength": NOT_NEGATIVE,
+    "remedy.ewc.strength": NOT_NEGATIVE,
+    "remedy.ewc.sentences": AT_LEAST_ONE,
+    "remedy.replay.share": OPEN_SHARE,
+    "remedy.replay.strength": POSITIVE,
+    "remedy.r_drop.alpha": POSITIVE,
+    "remedy.label_smoothing.epsilon": SHARE_FROM_0,
+    "remedy.dropout.hidden": SHARE_FROM_0,
+    "remedy.dropout.attention": SHARE_FROM_0,
+    "remedy.reinit.blocks": AT_LEAST_ONE,
+    "remedy.averaging.last_share": (lambda v: 0 < v <= 1, "in (0, 1]"),
+    "remedy.wise_ft.alpha": SHARE,
     "trainer.accelerator": ACCELERATORS,
     "trainer.devices": AT_LEAST_ONE,
     "trainer.num_nodes": AT_LEAST_ONE,
@@ -114,6 +143,16 @@ RANGES: dict[str, Rule] = {
     "measure.geometry.distance_sentences": AT_LEAST_ONE,
     "measure.geometry.attention_sentences": NOT_NEGATIVE,
     "measure.geometry.seed": SEED,
+    "measure.forgetting.sentences": AT_LEAST_ONE,
+    "measure.forgetting.tasks": some_of(TASKS),
+    "measure.forgetting.task_sentences": AT_LEAST_ONE,
+    "measure.forgetting.C_grid": (lambda v: len(v) > 0 and min(v) > 0, "at least one value, all greater than 0"),
+    "measure.forgetting.neighbours": AT_LEAST_ONE,
+    "measure.forgetting.reading_sentences": NOT_NEGATIVE,
+    "measure.forgetting.pseudo_perplexity_sentences": NOT_NEGATIVE,
+    "measure.forgetting.domains": some_of(DOMAINS),
+    "measure.forgetting.path": (lambda v: all(0 <= a <= 1 for a in v), "a list of numbers in [0, 1]"),
+    "measure.forgetting.seed": SEED,
     "claim.effect": EFFECTS,
     "claim.supported": ("above", "below"),
     "claim.min_seeds": AT_LEAST_ONE,

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from frostline.config import validate
 from frostline.errors import FrostlineError
-from frostline.schema import Config, FilesData, FrozenStrategy, PartialStrategy
+from frostline.schema import Config, FilesData, FrozenStrategy, GradualStrategy, PartialStrategy, Reinit
 
 
 def check_jobs(jobs: Sequence[tuple[Path, DictConfig]]) -> list[Config]:
@@ -61,7 +61,38 @@ def check_surroundings(config: Config) -> None:
     encoder = outline(config.model, Path(config.paths.cache_dir))
     check_pooling(config.model.pooling, encoder.family)
     check_length(config.data.max_length, encoder.positions)
-    if isinstance(config.strategy, PartialStrategy):
-        check_depth(config.strategy.frozen_depth, encoder.blocks, encoder.family)
+    depth = getattr(config.strategy, "frozen_depth", 0)
+    check_depth(depth, encoder.blocks, encoder.family)
+    check_thaw(config, encoder.blocks - depth)
     if isinstance(config.strategy, FrozenStrategy) and isinstance(config.strategy.layer, int):
         check_depth(config.strategy.layer, encoder.blocks, encoder.family, key="strategy.layer")
+
+
+def check_thaw(config: Config, thawed: int) -> None:
+    """Check what needs blocks that train.
+
+    Args:
+        config: a valid configuration.
+        thawed: how many blocks are not frozen.
+
+    Raises:
+        FrostlineError: there are too few, or too few epochs to thaw them.
+    """
+    strategy, trained = config.strategy, f"{thawed} block{'' if thawed == 1 else 's'} of the encoder"
+    if isinstance(strategy, FrozenStrategy):
+        return
+    if thawed == 0 and (config.remedy or not isinstance(strategy, PartialStrategy)):
+        what = f"remedy={next(iter(config.remedy))}" if config.remedy else f"strategy={strategy.name}"
+        raise FrostlineError(f"{what} needs a block that is not frozen, but strategy.frozen_depth freezes all; lower it.")
+    reinit = config.remedy.get("reinit")
+    if isinstance(reinit, Reinit) and reinit.blocks > thawed:
+        raise FrostlineError(
+            f"remedy.reinit.blocks is {reinit.blocks}, but only {trained} train; a frozen random block is worthless."
+        )
+    if isinstance(strategy, GradualStrategy):
+        needed = thawed * strategy.epochs_per_block + 1
+        if config.trainer.max_epochs < needed:
+            raise FrostlineError(
+                f"strategy=gradual thaws {trained}, one every {strategy.epochs_per_block} epochs, and needs trainer.max_epochs="
+                f"{needed} at least, not {config.trainer.max_epochs}; or raise strategy.frozen_depth."
+            )

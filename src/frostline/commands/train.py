@@ -9,19 +9,22 @@ import operator
 import os
 import time
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import lightning
 import pandas as pd
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from frostline.data.module import SentenceModule
 from frostline.data.sentences import load_data
+from frostline.data.splits import SPLITS
 from frostline.data.tokens import Tokens
 from frostline.encoder.cache import ActivationCache, Wanted, wanted_by
-from frostline.encoder.load import load_encoder
+from frostline.encoder.load import Pretrained, load_encoder
 from frostline.encoder.quick import quicken
 from frostline.encoder.store import NoRoom
 from frostline.errors import FrostlineError
@@ -34,10 +37,14 @@ from frostline.runs.manifest import surroundings
 from frostline.runs.memory import peak_memory_mb, reset_peak_memory
 from frostline.runs.predictions import prediction_table
 from frostline.runs.wandb import finish_wandb, run_tags, start_wandb
-from frostline.schema import Config, FrozenStrategy
+from frostline.schema import Averaging, Config, FrozenStrategy, LoraStrategy, LpFtStrategy, WiseFt
 from frostline.strategies import Classifier, FrozenClassifier, PartialClassifier, build_classifier, build_probe, probed_layers
+from frostline.strategies.averaging import AverageWeights
 from frostline.strategies.checkpoint import save_checkpoint
+from frostline.strategies.lp_ft import start_from_probe
 from frostline.strategies.predict import predict
+from frostline.strategies.rehearsal import attach_reading
+from frostline.strategies.remedies import interpolate
 from frostline.strategies.trainer import KeepBest, Resume, build_trainer, is_readable
 from hydra_plugins.frostline_grids import FROZEN
 
@@ -97,7 +104,7 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if on_gpu else cpu
     quicken(pretrained.model, device)
-    clock = Resume()
+    clock, chosen_C = Resume(), None
     cache = ActivationCache(
         config.cache, cache_dir, pretrained, config.trainer.precision, device, show_progress=config.trainer.progress_bar
     )
@@ -106,9 +113,14 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
         module: Classifier = build_probe(config, pretrained, datamodule, classes, features)
     else:
         module = build_classifier(config, pretrained, classes)
+        if isinstance(config.strategy, LpFtStrategy):
+            chosen_C = probe_first(module, config, cache, datamodule, classes)
         use_cached_states(config, cache, datamodule)
+        if isinstance(module, PartialClassifier) and module.remedies is not None:
+            attach_reading(module.remedies, config, pretrained, module.encoder, device)
     clock.count()  # a probe's time is mostly that of encoding the sentences once
     depth, layer, C = frozen_part(module)
+    C = chosen_C if C is None else C
     trained, total = module.parameter_counts()
     run.record(
         **surroundings(device),
@@ -141,7 +153,11 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
     if config.logger.name == "wandb" and run.is_main:
         loggers.append(start_wandb(config, run.path, depth, pretrained.blocks, run.manifest["wandb_id"], group))
     best = KeepBest(module, config)
-    trainer = build_trainer(config, run.path, loggers, [best, clock])
+    callbacks: list[Callback] = [best, clock]
+    if isinstance(averaging := config.remedy.get("averaging"), Averaging):
+        steps = datamodule.training_steps(config.trainer.max_epochs, config.trainer.accumulate_grad_batches)
+        callbacks.append(AverageWeights(averaging.last_share, steps))
+    trainer = build_trainer(config, run.path, loggers, callbacks)
 
     resume_from = state_to_resume(config, run)
     trainer.fit(module, datamodule, ckpt_path=resume_from, weights_only=True)
@@ -151,6 +167,9 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
     if config.trainer.strategy == "fsdp":  # its module holds shards only; the best state was gathered
         module = build_classifier(config, load_encoder(config.model, cache_dir), classes)
     module.load_state_dict(best.state, strict=False)
+    if isinstance(wise_ft := config.remedy.get("wise_ft"), WiseFt):
+        best.logits = None
+        move_towards_start(module, pretrained, wise_ft.alpha)
     pointer = {
         "model": pretrained.model.name_or_path or config.model.source,
         "weights_hash": pretrained.weights_hash,
@@ -160,6 +179,7 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
         "layer": layer,
         "C": C,
         "class_names": data.class_names,
+        "update_scale": update_scale(config),
     }
     save_checkpoint(module, run.path / "checkpoint", pointer)
 
@@ -192,11 +212,33 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
     return metrics
 
 
+def probe_first(module: Classifier, config: Config, cache: ActivationCache, datamodule: SentenceModule, classes: int) -> float:
+    """Copy the converged probe on the frozen encoder's last layer into the head; return its regularisation."""
+    assert isinstance(config.strategy, LpFtStrategy)
+    features = frozen_features(config, cache, datamodule, [cache.pretrained.blocks], ("train", "validation"))
+    labels = {name: datamodule.splits[name].labels for name in features}
+    return start_from_probe(module, {name: states[0] for name, states in features.items()}, labels, classes, config.strategy.C)
+
+
+def move_towards_start(module: Classifier, pretrained: Pretrained, alpha: float) -> None:
+    """Put the encoder's weights on the line from the pretrained (alpha 0) to the fine-tuned ones (1); the head stays."""
+    trained = {name: parameter for name, parameter, _ in module.trained_below()}
+    start = {name: pretrained.model.get_parameter(name) for name in trained}
+    with torch.no_grad():
+        for name, weight in interpolate(start, trained, alpha).items():
+            trained[name].copy_(weight)
+
+
+def update_scale(config: Config) -> float | None:
+    """Return the scale of low-rank updates; None where there are none."""
+    return config.strategy.alpha / config.strategy.rank if isinstance(config.strategy, LoraStrategy) else None
+
+
 def frozen_features(
-    config: Config, cache: ActivationCache, datamodule: SentenceModule, layers: list[int]
+    config: Config, cache: ActivationCache, datamodule: SentenceModule, layers: list[int], splits: Collection[str] = SPLITS
 ) -> dict[str, torch.Tensor]:
     """Return the pooled states of ``layers``, per split ``[layers, sentences, width]``; without room, uncached."""
-    tokens = tokens_of(config, datamodule)
+    tokens = {name: tokens for name, tokens in tokens_of(config, datamodule).items() if name in splits}
     try:
         return cache.features(tokens, config.model.pooling, layers, wanted_ahead(config, cache.pretrained.blocks))
     except NoRoom as error:

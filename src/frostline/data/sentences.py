@@ -6,12 +6,16 @@ import dataclasses
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 
+from frostline.data.corruptions import CLEAN, flip_labels, permute_labels
+from frostline.data.domains import mixed_domains
 from frostline.data.files import read_files
 from frostline.data.hub import read_hub
 from frostline.data.packaged import read_packaged
@@ -23,6 +27,8 @@ from frostline.schema import DataConfig, FilesData, HubData, PackagedData, Score
 
 __all__ = ["LabelledData", "RawData", "load_data"]
 
+# Keys that change the training sentences after the splits are drawn.
+UNTOUCHED: dict[str, Any] = {"class_balance": None, "label_noise": 0.0, "label_noise_where": None, "permute_labels": False}
 log = logging.getLogger(__name__)
 
 
@@ -60,16 +66,45 @@ def load_data(config: DataConfig, cache_dir: Path, seed: int, once: Once | None 
         FrostlineError: a source that cannot be read; empty or unlabelled sentences; labels that cannot be learned;
             sizes that do not fit.
     """
-    same = dataclasses.replace(config, batch_size=None, batch_tokens=None, max_length=0, train_size=None)
+    same = dataclasses.replace(config, batch_size=None, batch_tokens=None, max_length=0, train_size=None, **UNTOUCHED)
     splits, class_names, notes = (once or Once())("data", (same, cache_dir), lambda: _checked_splits(config, cache_dir))
-    splits = splits | {"train": subsample(splits["train"], config.train_size, seed)}
-    number = {name: i for i, name in enumerate(class_names)}
-    numbered = {
-        name: datasets.Dataset.from_dict(split[:] | {"label": [number[label] for label in split["label"][:]]})
-        for name, split in splits.items()
-    }
+    train, changed = _training_sentences(config, splits["train"], class_names, cache_dir, seed)
+    numbered = {name: _numbered(split, class_names) for name, split in (splits | {"train": train}).items()}
     hashes = {name: _hash(split) for name, split in numbered.items()}
-    return LabelledData(numbered, class_names, notes | _duplicates(numbered), hashes)
+    return LabelledData(numbered, class_names, notes | changed | _duplicates(numbered), hashes)
+
+
+def _training_sentences(
+    config: DataConfig, train: datasets.Dataset, class_names: list[str], cache_dir: Path, seed: int
+) -> tuple[datasets.Dataset, dict[str, int]]:
+    """Draw the training subset and damage its labels as asked; return it with counts worth recording."""
+    notes: dict[str, int] = {}
+    balance = None
+    if config.class_balance is not None:
+        if len(config.class_balance) != len(class_names):
+            raise FrostlineError(
+                f"data.class_balance has {len(config.class_balance)} shares, but there are {len(class_names)} classes: "
+                f"{', '.join(class_names)}."
+            )
+        balance = dict(zip(class_names, config.class_balance, strict=True))
+    if isinstance(config, PackagedData) and config.domain == "mixed":
+        train = mixed_domains(config, train, cache_dir, seed, balance)
+        notes |= {f"train_domain_{name}": count for name, count in Counter(train["domain"][:]).items()}
+    else:
+        train = subsample(train, config.train_size, seed, balance)
+    if config.permute_labels:
+        train = permute_labels(train, seed)
+    if config.label_noise > 0:
+        train, notes["flipped_labels"] = flip_labels(train, class_names, config.label_noise, config.label_noise_where, seed)
+    if balance is not None:
+        notes |= {f"train_class_{name}": count for name, count in sorted(Counter(train["label"][:]).items())}
+    return train, notes
+
+
+def _numbered(split: datasets.Dataset, class_names: list[str]) -> datasets.Dataset:
+    number = {name: i for i, name in enumerate(class_names)}
+    columns = {name: [number[label] for label in split[name][:]] for name in ("label", CLEAN) if name in split.column_names}
+    return datasets.Dataset.from_dict(split[:] | columns)
 
 
 def _checked_splits(config: DataConfig, cache_dir: Path) -> tuple[dict[str, datasets.Dataset], list[str], dict[str, int]]:

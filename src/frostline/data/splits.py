@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import datasets
@@ -63,38 +64,53 @@ def split_missing(raw: RawData, validation_share: float, test_share: float, spli
     return {name: splits[name] for name in SPLITS}
 
 
-def subsample(train: datasets.Dataset, train_size: int | float | None, seed: int) -> datasets.Dataset:
+def subsample(
+    train: datasets.Dataset, train_size: int | float | None, seed: int, balance: Mapping[str, float] | None = None
+) -> datasets.Dataset:
     """Keep a part of the training sentences: each class in proportion, but at least one sentence of it.
 
     With one seed, smaller subsets lie (up to rounding) within larger ones, which makes learning curves smooth.
 
     Args:
         train: the training split.
-        train_size: a count (int), a share (float in (0, 1)) or None for all.
+        train_size: a count (int), a share (float in (0, 1)) or None for as many as there are.
         seed: the run's seed.
+        balance: the share of every class among those kept, by its name; None for its share in ``train``.
 
     Returns:
         The kept sentences, in the order of ``train``.
 
     Raises:
-        FrostlineError: more sentences wanted than there are, or fewer than there are classes.
+        FrostlineError: more sentences wanted than there are (of a class), or fewer than there are classes.
     """
-    if train_size is None:
+    if train_size is None and balance is None:
         return train
     total = len(train)
-    size = round(train_size * total) if isinstance(train_size, float) else train_size
     classes, numbers, counts = np.unique(np.asarray(train["label"][:]), return_inverse=True, return_counts=True)
+    if balance is None:
+        shares = counts / total
+        most = total
+    else:
+        shares = np.array([balance.get(str(name), 0.0) for name in classes])
+        most = int(np.floor((counts / shares).min() + 1e-9))
+    size = most if train_size is None else round(train_size * total) if isinstance(train_size, float) else train_size
     if size > total:
         raise FrostlineError(f"data.train_size is {train_size}, but the training split has only {total} sentences.")
+    if size > most:
+        scarce = classes[int((counts / shares).argmin())]
+        raise FrostlineError(
+            f"data.class_balance leaves room for {most} training sentences, for want of sentences of class '{scarce}', but "
+            f"{size} are wanted; lower data.train_size."
+        )
     if size < len(classes):
         raise FrostlineError(
             f"data.train_size={train_size} keeps {size} sentences, fewer than there are classes ({len(classes)}); keep "
             "at least one of each."
         )
-    quota = counts * (size / total)
-    keep = np.maximum(np.floor(quota).astype(np.int64), 1)
+    quota = shares * size
+    keep = np.maximum(np.floor(quota + 1e-9).astype(np.int64), 1)
     while keep.sum() < size:
-        keep[np.argmax(quota - keep)] += 1
+        keep[np.argmax(np.where(keep < counts, quota - keep, -np.inf))] += 1
     while keep.sum() > size:  # rare classes were rounded up to 1: others pay
         keep[np.argmax(np.where(keep > 1, keep - quota, -np.inf))] -= 1
     order = np.random.default_rng(seed).permutation(total)

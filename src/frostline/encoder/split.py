@@ -69,7 +69,7 @@ class SplitEncoder(nn.Module):
         self.suffix = _suffix(model, family, depth) if depth < self.blocks else None
         names = {id(p): name for name, p in model.named_parameters()}
         model.requires_grad_(False)
-        trained = self.trained_parameters()
+        trained = self._above_the_split()
         if self.suffix is not None:
             shared = list(self.suffix.parameters())
             kept = {id(t): t for t in (*model.parameters(), *model.buffers())}
@@ -77,7 +77,7 @@ class SplitEncoder(nn.Module):
                 del kept[id(parameter)]
             self.suffix = copy.deepcopy(self.suffix, kept)
             names |= {id(own): names[id(p)] for p, own in zip(shared, self.suffix.parameters(), strict=True)}
-        for _, parameter in self.trained_parameters():
+        for _, parameter in self._above_the_split():
             parameter.requires_grad_(True)
         self._names: dict[str, str] = {name: names[id(p)] for name, p in self.named_parameters()}
         self.train(False)
@@ -105,7 +105,12 @@ class SplitEncoder(nn.Module):
         return last
 
     def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        """Return the (suffix) name and tensor of what trains; modules that every block reads train at depth 0 only."""
+        """Return the (suffix) name and tensor of what trains."""
+        trained = [] if self.suffix is None else list(self.suffix.named_parameters())
+        return [(f"suffix.{name}", p) for name, p in trained if p.requires_grad]
+
+    def _above_the_split(self) -> list[tuple[str, nn.Parameter]]:
+        """What may train: the suffix, without the modules that every block reads unless nothing is frozen."""
         if self.suffix is None:
             return []
         frozen = family_of(self.suffix.config.model_type).shared if self.depth > 0 else ()
@@ -122,8 +127,9 @@ class SplitEncoder(nn.Module):
         return 0 if is_top else self.blocks
 
     def pretrained_name(self, name: str) -> str:
-        """Return the name in the whole pretrained model of this module's parameter ``name``."""
-        return self._names[name]
+        """Return the name in the whole pretrained model of this module's parameter ``name``; of an update, that of its weight."""
+        path, update, rest = name.partition(".lora_")
+        return f"{self._names[f'{path}.weight'].removesuffix('.weight')}.lora_{rest}" if update else self._names[name]
 
     def train(self, mode: bool = True) -> SplitEncoder:
         """Set the suffix's mode; the frozen prefix stays in eval mode unless its dropout is wanted."""

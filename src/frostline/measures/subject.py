@@ -19,7 +19,7 @@ from frostline.encoder.quick import quicken
 from frostline.once import Once
 from frostline.runs.snapshot import read_snapshot
 from frostline.schema import Config, PathsConfig
-from frostline.strategies.checkpoint import read_checkpoint
+from frostline.strategies.checkpoint import adapted_weights, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def load_subject(run_dir: Path, paths: PathsConfig, once: Once | None = None) ->
         config=config,
         data=data,
         pretrained=pretrained,
-        adapted=_adapted(pretrained, {n.removeprefix("encoder."): t for n, t in state.items() if n.startswith("encoder.")}),
+        adapted=with_weights(pretrained, adapted_weights(pretrained, pointer, state)),
         head={name.removeprefix("head."): tensor for name, tensor in state.items() if not name.startswith("encoder.")},
         layer=pretrained.blocks if pointer["layer"] is None else pointer["layer"],
         device=device,
@@ -131,7 +131,8 @@ def load_subject(run_dir: Path, paths: PathsConfig, once: Once | None = None) ->
     )
 
 
-def _adapted(pretrained: Pretrained, trained: dict[str, Tensor]) -> Pretrained:
+def with_weights(pretrained: Pretrained, trained: dict[str, Tensor]) -> Pretrained:
+    """Return an encoder with some other weights, by their name in the pretrained model; the same one if there are none."""
     if not trained:
         return pretrained
     model = copy.deepcopy(pretrained.model)

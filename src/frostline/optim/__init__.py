@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from frostline.schema import AdamW, Lbfgs, OptimizerConfig, SchedulerConfig, Sgd, Warmup
+from frostline.schema import AdamW, Lbfgs, OptimizerConfig, SchedulerConfig, Sgd, SlantedTriangular, Warmup
 
 LBFGS_STEPS = 20  # iterations per epoch, that is per call of optimizer.step
 
@@ -65,6 +66,8 @@ def build_optimizer(config: OptimizerConfig, trained: list[tuple[nn.Parameter, i
 
 def build_schedule(config: SchedulerConfig, optimizer: Optimizer, steps: int) -> LambdaLR | None:
     """Return the learning rate schedule over ``steps`` optimizer steps; None for a constant rate."""
+    if isinstance(config, SlantedTriangular):
+        return LambdaLR(optimizer, partial(slanted_triangular, steps=steps, cut_share=config.cut_share, ratio=config.ratio))
     if not isinstance(config, Warmup):
         return None
     from transformers.optimization import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
@@ -72,3 +75,10 @@ def build_schedule(config: SchedulerConfig, optimizer: Optimizer, steps: int) ->
     build = get_linear_schedule_with_warmup if config.name == "linear_warmup" else get_cosine_schedule_with_warmup
     schedule: LambdaLR = build(optimizer, num_warmup_steps=round(config.warmup_share * steps), num_training_steps=steps)
     return schedule
+
+
+def slanted_triangular(step: int, steps: int, cut_share: float, ratio: float) -> float:
+    """Return the share of the peak rate at ``step`` (from 0): ``1 / ratio`` up to 1 and back (Howard & Ruder 2018, eq. 3)."""
+    cut = max(1, int(steps * cut_share))
+    p = step / cut if step < cut else max(0.0, 1 - (step - cut) / max(1, steps - cut))
+    return (1 + p * (ratio - 1)) / ratio

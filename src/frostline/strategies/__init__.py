@@ -5,15 +5,26 @@ from __future__ import annotations
 import torch
 
 from frostline.data.module import SentenceModule
+from frostline.encoder.adapters import add_updates, train_only_biases
 from frostline.encoder.families import check_depth, family_of
 from frostline.encoder.load import Pretrained
 from frostline.encoder.split import SplitEncoder
-from frostline.schema import Config, FrozenStrategy, FullStrategy, Lbfgs, PartialStrategy
+from frostline.schema import (
+    BitFitStrategy,
+    Config,
+    FrozenStrategy,
+    FullStrategy,
+    GradualStrategy,
+    Lbfgs,
+    LoraStrategy,
+)
 from frostline.strategies.classifier import Classifier
 from frostline.strategies.frozen import FrozenClassifier
 from frostline.strategies.full import FullClassifier
+from frostline.strategies.gradual import GradualClassifier
 from frostline.strategies.partial import PartialClassifier
 from frostline.strategies.probe import C_GRID, choose_probe, standardisation
+from frostline.strategies.remedies import Remedies
 
 __all__ = ["Classifier", "FrozenClassifier", "FullClassifier", "PartialClassifier", "build_classifier", "build_probe"]
 
@@ -37,11 +48,24 @@ def build_classifier(
     if isinstance(config.strategy, FrozenStrategy):
         assert layer is not None
         return FrozenClassifier(pretrained.model, layer, *common, C=C)
-    if isinstance(config.strategy, PartialStrategy):
-        encoder = SplitEncoder(pretrained.model, config.strategy.frozen_depth, config.strategy.frozen_dropout)
-        return PartialClassifier(encoder, *common)
-    assert isinstance(config.strategy, FullStrategy)
-    return FullClassifier(SplitEncoder(pretrained.model, 0), *common)
+    strategy = config.strategy
+    depth = 0 if isinstance(strategy, FullStrategy) else strategy.frozen_depth  # type: ignore[attr-defined]
+    encoder = SplitEncoder(pretrained.model, depth, getattr(strategy, "frozen_dropout", False))
+    if isinstance(strategy, BitFitStrategy):
+        train_only_biases(encoder)
+    if isinstance(strategy, LoraStrategy):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            add_updates(encoder, strategy.rank, strategy.alpha, strategy.dropout, strategy.targets)
+    remedies = Remedies(config.remedy, encoder, config.seed) if config.remedy else None
+    reads_all = bool(config.remedy.keys() & {"ewc", "replay"})
+    if isinstance(strategy, GradualStrategy):
+        module: PartialClassifier = GradualClassifier(encoder, *common, reads_all, strategy.epochs_per_block)
+    else:
+        module = (FullClassifier if isinstance(strategy, FullStrategy) else PartialClassifier)(encoder, *common, reads_all)
+    if remedies is not None:
+        module.remedies, module.label_smoothing = remedies, remedies.label_smoothing
+    return module
 
 
 def build_probe(

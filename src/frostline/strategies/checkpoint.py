@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from frostline.encoder.adapters import merge_updates
 from frostline.encoder.load import Pretrained
 from frostline.errors import FrostlineError
 from frostline.runs.files import replace_atomically, write_json
@@ -63,6 +64,12 @@ def read_checkpoint(run_dir: Path, pretrained: Pretrained) -> tuple[dict[str, An
         raise FrostlineError(f"'{path}' is missing.") from None
     except SafetensorError as error:
         raise _damaged(path, error) from None
+
+
+def adapted_weights(pretrained: Pretrained, pointer: dict[str, Any], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the encoder's trained weights by their name in the pretrained model, low-rank updates merged."""
+    trained = {name.removeprefix("encoder."): tensor for name, tensor in state.items() if name.startswith("encoder.")}
+    return merge_updates(pretrained.model, trained, pointer.get("update_scale") or 1.0)
 
 
 def load_checkpoint(module: Classifier, run_dir: Path, pretrained: Pretrained) -> None:

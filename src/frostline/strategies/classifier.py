@@ -45,6 +45,7 @@ class Classifier(LightningModule):
             nn.init.zeros_(self.head.bias)
         self.optimizer_config, self.scheduler_config, self.seed = optimizer, scheduler, seed
         self.steps: list[tuple[int, Tensor, float | None]] = []  # step, loss and rate, not logged yet
+        self.label_smoothing = 0.0
         self.strict_loading = False  # a Lightning checkpoint holds what trains, not the frozen blocks
         self.validation = MetricCollection(
             {
@@ -91,14 +92,18 @@ class Classifier(LightningModule):
 
     def training_loss(self, logits: Tensor, batch: dict[str, Any]) -> Tensor:
         """Return the mean cross-entropy over the whole batch (all devices), from this device's ``logits`` [part, classes]."""
-        total = F.cross_entropy(logits.float(), batch["labels"], reduction="sum")
+        total = F.cross_entropy(logits.float(), batch["labels"], reduction="sum", label_smoothing=self.label_smoothing)
         # DDP averages gradients over devices; the devices' parts of a batch need not be equally long.
         mean: Tensor = total * (self.trainer.world_size / batch["total"])
         return mean
 
+    def loss(self, batch: dict[str, Any]) -> Tensor:
+        """Return what is minimised."""
+        return self.training_loss(self(batch), batch)
+
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Return a batch's loss, and keep it for the curves."""
-        loss = self.training_loss(self(batch), batch)
+        loss = self.loss(batch)
         groups = [] if isinstance(self.optimizer_config, Lbfgs) else self.trainer.optimizers[0].param_groups
         self.steps.append((self.global_step, loss.detach(), max((group["lr"] for group in groups), default=None)))
         if len(self.steps) >= LOG_EVERY or self.trainer.is_last_batch:  # before validation, which may fail for the same reason

@@ -11,10 +11,11 @@ from frostline.encoder.pool import pool
 from frostline.encoder.split import SplitEncoder
 from frostline.schema import OptimizerConfig, SchedulerConfig
 from frostline.strategies.classifier import Classifier
+from frostline.strategies.remedies import Remedies
 
 
 class PartialClassifier(Classifier):
-    """An encoder frozen up to a depth ``d``, with a linear head.
+    """An encoder frozen up to a depth ``d``, with a linear head; of the blocks above, all trains that the encoder says so of.
 
     Args:
         encoder: the pretrained encoder, split at ``d``.
@@ -23,6 +24,7 @@ class PartialClassifier(Classifier):
         optimizer: how to update what trains.
         scheduler: how the learning rate changes.
         seed: the run's seed.
+        reads_all: the states of all tokens are wanted, even where the pooling reads only one.
     """
 
     def __init__(
@@ -33,10 +35,12 @@ class PartialClassifier(Classifier):
         optimizer: OptimizerConfig,
         scheduler: SchedulerConfig,
         seed: int,
+        reads_all: bool = False,
     ):
         super().__init__(encoder.width, classes, optimizer, scheduler, seed)
         self.encoder, self.pooling = encoder, pooling
-        if pooling == "cls" and encoder.suffix is not None and encoder.blocks - encoder.depth <= FEW_BLOCKS:
+        self.remedies: Remedies | None = None
+        if pooling == "cls" and not reads_all and encoder.suffix is not None and encoder.blocks - encoder.depth <= FEW_BLOCKS:
             only_first_token(encoder.suffix)
 
     def represent(self, batch: dict[str, Any]) -> Tensor:
@@ -51,3 +55,7 @@ class PartialClassifier(Classifier):
         """Return name, tensor and height of the parameters above the frozen depth."""
         names = [(name, self.encoder.pretrained_name(name), p) for name, p in self.encoder.trained_parameters()]
         return [(pretrained, p, self.encoder.height(name)) for name, pretrained, p in names]
+
+    def loss(self, batch: dict[str, Any]) -> Tensor:
+        """Return what is minimised, with what the chosen remedies make of it."""
+        return super().loss(batch) if self.remedies is None else self.remedies.loss(self, batch)
