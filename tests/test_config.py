@@ -13,10 +13,11 @@ from omegaconf import OmegaConf
 from frostline import ranges
 from frostline.commands.launch import CONF, choices_of, compose_alone, groups
 from frostline.config import identity, to_yaml, validate
+from frostline.data.packaged import SOURCES
 from frostline.errors import FrostlineError
 from frostline.measures import probing_tasks
 from frostline.report.effects import EFFECTS
-from frostline.schema import AdamW, Config, FilesData, Lbfgs
+from frostline.schema import MEASURES, REMEDIES, SCHEMAS, AdamW, Config, FilesData, Lbfgs, Mixout
 
 FILES = sorted(CONF.rglob("*.yaml"))
 SWEEPS = [f"sweep={name}" for name in choices_of("sweep")]
@@ -37,9 +38,17 @@ GIVEN = {
     ("optimizer", "sgd"): ["strategy=full"],
     ("scheduler", "cosine"): ["strategy=full"],
     ("scheduler", "linear_warmup"): ["strategy=full"],
+    ("scheduler", "slanted_triangular"): ["strategy=full"],
     ("trainer", "ddp"): ["strategy=full"],
     ("trainer", "ddp_cpu"): ["strategy=full"],
     ("trainer", "fsdp"): ["strategy=full"],
+    **{("remedy", name): ["strategy=full"] for name in choices_of("remedy")},
+}
+# What does not fit: nothing to hold on to, no weight matrix that trains, or nothing that trains at all.
+UNFIT = {
+    "lora": {"mixout", "l2_sp", "ewc", "reinit", "wise_ft"},
+    "bitfit": {"mixout", "reinit"},
+    "frozen": set(choices_of("remedy")),
 }
 
 
@@ -70,10 +79,42 @@ def test_every_choice_composes_to_a_valid_configuration(group: str, choice: str)
 
 @pytest.mark.parametrize(
     ("model", "strategy", "data"),
-    itertools.product(["minilm", "gpt2", "tiny"], ["frozen", "partial", "full"], ["tweets", "mnli"]),
+    [*itertools.product(["minilm", "gpt2", "tiny"], choices_of("strategy"), ["tweets"]), ("gpt2", "partial", "mnli")],
 )
 def test_model_strategy_and_data_combine_freely(model: str, strategy: str, data: str) -> None:
     config_of(f"model={model}", f"strategy={strategy}", f"data={data}")
+
+
+@pytest.mark.parametrize("strategy", choices_of("strategy"))
+def test_remedies_fit_every_strategy_but_those_with_which_they_mean_nothing(strategy: str) -> None:
+    names = choices_of("remedy")
+    tree = compose_alone("train", [f"strategy={strategy}", f"remedy=[{','.join(names)}]"])
+    assert tree is not None
+    remedies = dict(tree.remedy)
+    for name in names:
+        tree.remedy = {name: remedies[name]}
+        if name in UNFIT.get(strategy, set()):
+            with pytest.raises(FrostlineError, match=rf"remedy={name}\b.* strategy={strategy}\b"):
+                validate(tree)
+        else:
+            assert validate(tree).remedy.keys() == {name}
+
+
+def test_several_remedies_stand_together_in_one_order_whatever_the_command_lines() -> None:
+    fitting = [name for name in choices_of("remedy") if name != "reinit"]
+    config = config_of("strategy=full", f"remedy=[{','.join(fitting)}]", "remedy.mixout.p=0.3")
+    again = config_of("strategy=full", f"remedy=[{','.join(reversed(fitting))}]", "remedy.mixout.p=0.3")
+    assert sorted(config.remedy) == fitting
+    assert isinstance(config.remedy["mixout"], Mixout)
+    assert config.remedy["mixout"].p == 0.3
+    assert list(again.remedy) == list(config.remedy)
+    assert identity(again) == identity(config)
+
+
+@pytest.mark.parametrize("name", ["mixout", "l2_sp", "ewc", "wise_ft"])
+def test_what_holds_on_to_the_pretrained_weights_does_not_go_with_fresh_ones(name: str) -> None:
+    with pytest.raises(FrostlineError, match=f"remedy={name} holds on to the pretrained weights, which remedy=reinit throws"):
+        config_of("strategy=full", f"remedy=[{name},reinit]")
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)
@@ -95,6 +136,14 @@ def test_every_claim_has_the_name_of_its_experiment_and_a_rule() -> None:
         assert claim is not None
         assert sweep == f"experiment={claim.name}"
         assert claim.effect in EFFECTS
+
+
+def test_every_remedy_and_strategy_of_the_schema_has_a_file_and_the_reverse() -> None:
+    assert set(choices_of("remedy")) == set(REMEDIES)
+    assert set(choices_of("strategy")) == set(SCHEMAS["strategy"][1])
+    assert set(choices_of("measure")) == set(MEASURES)
+    assert set(choices_of("scheduler")) == set(SCHEMAS["scheduler"][1])
+    assert set(ranges.DOMAINS) == set(SOURCES)
 
 
 def test_effects_that_a_rule_may_name_are_those_that_exist() -> None:
@@ -149,9 +198,10 @@ def test_a_strategy_brings_its_optimizer_and_the_command_line_beats_it() -> None
 
 
 def test_each_strategy_has_a_learning_rate_and_a_length_of_its_own() -> None:
-    found = {name: config_of(f"strategy={name}") for name in ("partial", "full")}
-    assert {name: config.optimizer.lr for name, config in found.items()} == {"partial": 2e-4, "full": 1e-4}  # type: ignore[attr-defined]
-    assert {config.trainer.max_epochs for config in found.values()} == {3}
+    found = {name: config_of(f"strategy={name}") for name in choices_of("strategy") if name != "frozen"}
+    rates = {"partial": 2e-4, "full": 1e-4, "lp_ft": 5e-5, "gradual": 1e-4, "lora": 1e-3, "bitfit": 1e-3}
+    assert {name: config.optimizer.lr for name, config in found.items()} == rates  # type: ignore[attr-defined]
+    assert {name: config.trainer.max_epochs for name, config in found.items()} == dict.fromkeys(rates, 3) | {"gradual": 8}
     assert config_of("strategy=full", "optimizer.lr=0.5").optimizer.lr == 0.5  # type: ignore[attr-defined]
 
 
@@ -189,6 +239,11 @@ OTHER = {
     "training size": ["data.train_size=100"],
     "pooling": ["model.pooling=cls"],
     "epochs": ["trainer.max_epochs=1"],
+    "label noise": ["data.label_noise=0.1"],
+    "permuted labels": ["data.permute_labels=true"],
+    "class balance": ["data.class_balance=[0.5,0.5]"],
+    "domains": ["data.domain=mixed"],
+    "remedy": ["remedy=label_smoothing"],
     "test": ["test=false"],
 }
 

@@ -24,6 +24,15 @@ EFFECTS = (
     "change_of_the_space",
     "top_over_bottom_change",
     "mean_over_cls",
+    "gap_of_small_data",
+    "gap_per_tenfold_parameters",
+    "frozen_over_full",
+    "forgetting_with_rate",
+    "forgetting_with_scarcity",
+    "forgetting_with_narrowness",
+    "compromise",
+    "probe_first_out_of_domain",
+    "best_remedy",
 )
 MONITORED = {"val/accuracy": "max", "val/macro_f1": "max", "val/loss": "min"}
 
@@ -89,6 +98,7 @@ RANGES: dict[str, Rule] = {
     "strategy.rank": AT_LEAST_ONE,
     "strategy.alpha": POSITIVE,
     "strategy.dropout": SHARE_FROM_0,
+    "strategy.targets": (lambda v: len(v) > 0, "null (the family's usual modules) or at least one name"),
     "strategy.C": POSITIVE,
     "strategy.layer": (lambda v: v in ("best", "last") or is_whole(v), "a layer number, 'last' or 'best'"),
     "optimizer.lr": POSITIVE,

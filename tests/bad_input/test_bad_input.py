@@ -90,12 +90,22 @@ UNKNOWN: dict[str, tuple[list[str], list[str]]] = {
     "key of a misspelt group": (["strategy=full", "optimiser.lr=1"], ["'optimiser.lr'", "did you mean 'optimizer.lr'?"]),
     "group": (["strategi=full"], ["'strategi'", "did you mean 'strategy'?"]),
     "group with a plus": (["+strategi=full"], ["'strategi'", "did you mean 'strategy'?"]),
-    "choice": (["strategy=parital"], ["'parital'", "strategy", "did you mean 'partial'?", "frozen, full, partial"]),
+    "choice": (["strategy=parital"], ["'parital'", "strategy", "did you mean 'partial'?", "bitfit, frozen, full, gradual,"]),
     "choice of a model": (["model=minilmm"], ["'minilmm'", "model", "did you mean 'minilm'?"]),
+    "choice of a remedy": (["strategy=full", "remedy=mixot"], ["'mixot'", "remedy", "did you mean 'mixout'?", "wise_ft."]),
+    "choice of several": (["strategy=full", "remedy=[l2_sp,mixot]"], ["'mixot'", "remedy", "did you mean 'mixout'?", "wise_ft."]),
+    "choice null": (["strategy=full", "remedy=null"], ["null is no choice", "[] for none"]),
+    "key of a remedy": (
+        ["strategy=full", "remedy=mixout", "remedy.mixout.q=1"],
+        ["'remedy.mixout.q'", "keys are remedy.mixout.p."],
+    ),
+    "key of a remedy that is not chosen": (["strategy=full", "remedy.mixout.p=0.5"], ["'remedy.mixout.p'", "add remedy=mixout."]),
+    "key of a measure that is not chosen": (["measure.layers.tasks=[]"], ["'measure.layers.tasks'", "add measure=layers."]),
     "choice of an experiment": (["experiment=debugg"], ["'debugg'", "did you mean 'debug'?"]),
     "choice of a sweep": (["sweep=mian"], ["'mian'", "did you mean 'main'?"]),
     "known group with a plus": (["+strategy=full"], ["write strategy=full without the plus sign"]),
     "known choice with a plus": (["+experiment=debug"], ["write experiment=debug without the plus sign"]),
+    "one more equals sign": (["data.label_noise_where=label=good"], ["equals sign", "quotation marks of its own"]),
     "no equals sign": (["strategy"], ["'strategy'", "missing EQUAL"]),
     "no key": (["=3"], ["=3"]),
     "list without -m": (["seed=1,2"], ["seed=1,2", "--multirun"]),
@@ -156,8 +166,25 @@ OUT_OF_RANGE: dict[str, tuple[list[str], list[str]]] = {
     "train_size 1.0": (["data.train_size=1.0"], ["data.train_size is 1.0", "between 0 and 1"]),
     "test_share 0": (["data.test_share=0"], ["data.test_share is 0", "between 0 and 1"]),
     "shares that leave nothing": (["data.test_share=0.6", "data.validation_share=0.4"], ["leave no sentence for training"]),
+    "label_noise 1": (["data.label_noise=1"], ["data.label_noise is 1.0", "[0, 1)"]),
+    "label_noise below 0": (["data.label_noise=-0.1"], ["data.label_noise is -0.1", "[0, 1)"]),
+    "noise where no column is named": (["data.label_noise_where=good"], ["data.label_noise_where is 'good'", "<column>=<value>"]),
+    "class_balance beyond 1": (["data.class_balance=[0.5,0.6]"], ["data.class_balance is [0.5, 0.6]", "1 in all"]),
+    "class_balance with a 0": (["data.class_balance=[0,1]"], ["data.class_balance is [0.0, 1.0]", "greater than 0"]),
+    "unknown domain": (["data.domain=wide"], ["data.domain is 'wide'", "narrow or mixed"]),
     "min_abs_rating below 0": (["data.min_abs_rating=-1"], ["data.min_abs_rating", "-1"]),
     "min_abs_rating above 4": (["data.min_abs_rating=9"], ["data.min_abs_rating", "9"]),
+    "mixout of all": (["strategy=full", "remedy=mixout", "remedy.mixout.p=1"], ["remedy.mixout.p is 1.0", "[0, 1)"]),
+    "wise_ft beyond its end": (
+        ["strategy=full", "remedy=wise_ft", "remedy.wise_ft.alpha=1.1"],
+        ["wise_ft.alpha is 1.1", "[0, 1]"],
+    ),
+    "averaging of nothing": (
+        ["strategy=full", "remedy=averaging", "remedy.averaging.last_share=0"],
+        ["remedy.averaging.last_share is 0.0", "(0, 1]"],
+    ),
+    "updates without a rank": (["strategy=lora", "strategy.rank=0"], ["strategy.rank is 0", "at least 1"]),
+    "updates of nothing": (["strategy=lora", "strategy.targets=[]"], ["strategy.targets is []", "at least one name"]),
     "unknown precision": (["trainer.precision=bf16"], ["'bf16'", "32-true, bf16-mixed or 16-mixed."]),
     "unknown pooling": (["model.pooling=meen"], ["'meen'", "did you mean 'mean'?"]),
     "unknown monitor": (["callbacks.monitor=val/acc"], ["'val/acc'", "did you mean 'val/accuracy'?"]),
@@ -187,6 +214,39 @@ DEPTH: dict[str, tuple[list[str], list[str]]] = {
         ["model.family=albert", "strategy=partial", "strategy.frozen_depth=2"],
         ["strategy.frozen_depth is 2", "shares one block", "use 0 or 4"],
     ),
+    "nothing to tune after the probe": (
+        ["model=minilm", "strategy=lp_ft", "strategy.frozen_depth=6"],
+        ["strategy=lp_ft needs a block that is not frozen", "lower it"],
+    ),
+    "no biases left": (["strategy=bitfit", "strategy.frozen_depth=4"], ["strategy=bitfit needs a block that is not frozen"]),
+    "a remedy for nothing": (
+        ["strategy=partial", "strategy.frozen_depth=4", "remedy=l2_sp"],
+        ["remedy=l2_sp needs a block that is not frozen"],
+    ),
+    "more fresh blocks than there are": (
+        ["strategy=full", "remedy=reinit", "remedy.reinit.blocks=9"],
+        ["remedy.reinit.blocks is 9", "only 4 blocks of the encoder train"],
+    ),
+    "more fresh blocks than train": (
+        ["strategy=partial", "strategy.frozen_depth=3", "remedy=reinit", "remedy.reinit.blocks=2"],
+        ["remedy.reinit.blocks is 2", "only 1 block of the encoder trains"],
+    ),
+    "too few epochs for the thaw": (
+        ["strategy=gradual", "trainer.max_epochs=2"],
+        ["thaws 4 blocks of the encoder, one an epoch", "trainer.max_epochs=5 at least, not 2", "raise strategy.frozen_depth"],
+    ),
+    "updates of a module that is not there": (
+        ["strategy=lora", "strategy.targets=[nope]"],
+        ["strategy.targets", "'nope'", "dense, key, query or value"],
+    ),
+    "updates of no matrix": (
+        ["model=minilm", "strategy=lora", "strategy.targets=[query,LayerNorm]"],
+        ["strategy.targets", "'LayerNorm'", "dense, key, query or value"],
+    ),
+    "updates of a family without usual ones": (
+        ["model.family=mpnet", "strategy=lora"],
+        ["'mpnet'", "not known", "strategy.targets=[…]"],
+    ),
 }
 CONTRADICTIONS: dict[str, tuple[list[str], list[str]]] = {
     "lbfgs for partial": (["strategy=partial", "optimizer=lbfgs"], ["optimizer=lbfgs", "strategy=partial", "optimizer=adamw"]),
@@ -194,6 +254,11 @@ CONTRADICTIONS: dict[str, tuple[list[str], list[str]]] = {
     "lbfgs with a schedule": (["scheduler=cosine"], ["optimizer=lbfgs", "scheduler=constant", "cosine"]),
     "lbfgs on two devices": (["trainer.devices=2"], ["optimizer=lbfgs", "trainer.devices=1"]),
     "lbfgs with accumulation": (["trainer.accumulate_grad_batches=2"], ["optimizer=lbfgs", "accumulate_grad_batches=1"]),
+    "mixout of nothing": (["strategy=frozen", "remedy=mixout"], ["remedy=mixout", "strategy=frozen trains none of it"]),
+    "wise_ft of updates": (["strategy=lora", "remedy=wise_ft"], ["remedy=wise_ft", "strategy=lora"]),
+    "mixout of biases": (["strategy=bitfit", "remedy=mixout"], ["remedy=mixout", "strategy=bitfit", "no weight matrix"]),
+    "near to what is thrown away": (["strategy=full", "remedy=[reinit,l2_sp]"], ["remedy=l2_sp", "remedy=reinit", "leave one"]),
+    "shards of updates": (["strategy=lora", "trainer=fsdp"], ["trainer.strategy=fsdp", "strategy=lora", "trainer.strategy=ddp"]),
     "cls of a decoder": (["model.family=gpt2", "model.pooling=cls"], ["model.pooling=cls", "causal", "use last"]),
 }
 
@@ -270,6 +335,30 @@ FILES: dict[str, tuple[str, bytes | None, list[str], list[str]]] = {
         as_csv([*ROWS, *((f"so so {i}", "neutral") for i in range(20))]),
         ["data.train_size=2"],
         ["data.train_size=2", "fewer than there are classes (3)"],
+    ),
+    "a balance for which a class is too small": (
+        "train.csv",
+        as_csv(ROWS),
+        ["data.class_balance=[0.9,0.1]", "data.train_size=20"],
+        ["data.class_balance leaves room for 15", "'bad'", "20 are wanted", "lower data.train_size"],
+    ),
+    "a balance of other classes": (
+        "train.csv",
+        as_csv(ROWS),
+        ["data.class_balance=[0.2,0.3,0.5]"],
+        ["data.class_balance has 3 shares", "2 classes: bad, good"],
+    ),
+    "noise in a column that is not there": (
+        "train.csv",
+        as_csv(ROWS),
+        ["data.label_noise=0.1", 'data.label_noise_where="lable=good"'],
+        ["data.label_noise_where", "no column 'lable'", "did you mean 'label'?"],
+    ),
+    "noise for a value that is not there": (
+        "train.csv",
+        as_csv(ROWS),
+        ["data.label_noise=0.1", 'data.label_noise_where="label=goood"'],
+        ["data.label_noise_where", "'goood'", "did you mean 'good'?"],
     ),
     "a class of one sentence": ("train.csv", as_csv([*ROWS, ("so so", "neutral")]), [], ["'neutral'", "too few"]),
 }
@@ -631,6 +720,14 @@ SWEEPS: dict[str, tuple[list[str], list[str]]] = {
         ["'strategy.frozen_dept'", "did you mean 'strategy.frozen_depth'?"],
     ),
     "choice": (["strategy=partial,ful"], ["'ful'", "did you mean 'full'?"]),
+    "remedy": (
+        ["strategy=full", "remedy=reinit", "remedy.reinit.blocks=1,9"],
+        ["remedy.reinit.blocks is 9", "Job 1", "No job was started"],
+    ),
+    "epochs": (
+        ["strategy=gradual", "strategy.frozen_depth=3", "trainer.max_epochs=2,1"],
+        ["trainer.max_epochs=2 at least, not 1", "Job 1", "No job was started"],
+    ),
 }
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from frostline.data.sentences import LabelledData, load_data, sort_labels
 from frostline.errors import FrostlineError
+from frostline.once import Once
 from frostline.schema import FilesData, HubData, PackagedData
 
 Rows = Sequence[tuple[str | None, Any]]
@@ -20,7 +21,14 @@ MANY = [(f"sentence {i}", "pos" if i % 3 else "neg") for i in range(300)]
 FEW = [("one", "pos"), ("two", "neg")]
 
 
-def load(folder: Path, seed: int = 0, train: Rows = MANY, keys: dict[str, Any] | None = None, **given: Rows) -> LabelledData:
+def load(
+    folder: Path,
+    seed: int = 0,
+    train: Rows = MANY,
+    keys: dict[str, Any] | None = None,
+    once: Once | None = None,
+    **given: Rows,
+) -> LabelledData:
     """Load JSON Lines files with these rows."""
     files: dict[str, str | None] = {"validation": None, "test": None}
     for name, rows in {"train": train, **given}.items():
@@ -37,7 +45,7 @@ def load(folder: Path, seed: int = 0, train: Rows = MANY, keys: dict[str, Any] |
         "split_seed": 0,
         "drop_empty": False,
     }
-    return load_data(FilesData("files", **(shared | files | columns | (keys or {}))), folder / "cache", seed)
+    return load_data(FilesData("files", **(shared | files | columns | (keys or {}))), folder / "cache", seed, once)
 
 
 def error_of(folder: Path, **arguments: Any) -> str:
@@ -160,3 +168,72 @@ def test_sentences_in_training_and_test_are_counted_and_warned_of(tmp_path: Path
 def test_without_duplicates_there_is_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert load(tmp_path).notes == {"train_validation_duplicates": 0, "train_test_duplicates": 0}
     assert not [record for record in caplog.records if record.name.startswith("frostline")]
+
+
+# --- what changes training sentences only ----------------------------------------------------------------------------
+
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
+    "noise": ({"label_noise": 0.25}, {"flipped_labels": 52}),  # of 210 training sentences; 70 of them are negative
+    "noise somewhere": ({"label_noise": 0.5, "label_noise_where": "label=neg"}, {"flipped_labels": 35}),
+    "permuted": ({"permute_labels": True}, {}),
+    "permuted and noise": ({"permute_labels": True, "label_noise": 0.1}, {"flipped_labels": 21}),
+    "balance": ({"class_balance": [0.5, 0.5]}, {"train_class_neg": 70, "train_class_pos": 70}),
+    "balance and size": ({"class_balance": [0.1, 0.9], "train_size": 50}, {"train_class_neg": 5, "train_class_pos": 45}),
+    "balance and noise": (
+        {"class_balance": [0.2, 0.8], "train_size": 50, "label_noise": 0.2, "label_noise_where": "label=pos"},
+        {"train_class_neg": 18, "train_class_pos": 32, "flipped_labels": 8},
+    ),
+}
+
+
+@pytest.mark.parametrize(("keys", "notes"), CHANGES.values(), ids=CHANGES)
+def test_what_changes_training_sentences_leaves_all_others_alone_and_is_recorded(
+    tmp_path: Path, keys: dict[str, Any], notes: dict[str, int]
+) -> None:
+    plain, changed = load(tmp_path), load(tmp_path, keys=keys)
+    for name in ("validation", "test"):
+        assert changed.hashes[name] == plain.hashes[name]
+        assert changed.splits[name][:] == plain.splits[name][:]
+    assert changed.hashes["train"] != plain.hashes["train"]
+    assert changed.notes == plain.notes | notes
+    assert changed.class_names == plain.class_names
+    again, other = load(tmp_path, keys=keys), load(tmp_path, seed=1, keys=keys)
+    assert again.hashes == changed.hashes
+    assert other.hashes["train"] != changed.hashes["train"]
+    assert other.hashes["test"] == changed.hashes["test"]
+
+
+@pytest.mark.parametrize("keys", [{"label_noise": 0.25}, {"permute_labels": True, "label_noise": 0.1}], ids=["noise", "permuted"])
+def test_what_a_label_was_is_kept_as_a_class_number(tmp_path: Path, keys: dict[str, Any]) -> None:
+    train, label_of = load(tmp_path, keys=keys).splits["train"], dict(MANY)
+    assert train.features["clean_label"].dtype == "int64"
+    assert [["neg", "pos"][y] for y in train["clean_label"]] == [label_of[text] for text in train["text"]]
+    assert train["clean_label"][:] != train["label"][:]
+
+
+def test_without_damage_nothing_is_kept_beside_the_labels(tmp_path: Path) -> None:
+    assert load(tmp_path, keys={"class_balance": [0.5, 0.5]}).splits["train"].column_names == ["text", "label"]
+
+
+def test_shares_are_of_the_classes_in_their_order(tmp_path: Path) -> None:
+    rows = [(f"{y} {i}", y) for i in range(100) for y in ("1", "10", "9")]
+    data = load(tmp_path, train=rows, keys={"class_balance": [0.2, 0.5, 0.3], "train_size": 40})
+    assert data.class_names == ["1", "9", "10"]
+    assert [list(data.splits["train"]["label"]).count(number) for number in range(3)] == [8, 20, 12]
+
+
+@pytest.mark.parametrize("balance", [[0.2, 0.3, 0.5], [0.25] * 4])
+def test_a_wrong_number_of_shares_is_told_with_the_classes(tmp_path: Path, balance: list[float]) -> None:
+    message = error_of(tmp_path, keys={"class_balance": balance})
+    assert message == f"data.class_balance has {len(balance)} shares, but there are 2 classes: neg, pos."
+
+
+def test_runs_of_one_process_that_differ_in_training_sentences_share_what_was_read(tmp_path: Path) -> None:
+    """The splits are checked once, and what one run makes of them is not what the next one gets."""
+    once, shared, read = Once(), [], []
+    configs = [{}, *(keys for keys, _ in CHANGES.values()), {}]
+    for keys in configs:
+        shared.append(load(tmp_path, keys=keys, once=once).hashes)
+        read.append(once._made["data"][1])
+    assert all(splits is read[0] for splits in read)
+    assert shared == [load(tmp_path, keys=keys).hashes for keys in configs]

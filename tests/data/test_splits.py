@@ -138,3 +138,67 @@ def test_sizes_that_do_not_fit_are_told() -> None:
         subsample(make(COUNTS), 2, 0)
     with pytest.raises(FrostlineError, match=r"data\.train_size=0\.002 keeps 2 sentences"):
         subsample(make(COUNTS), 0.002, 0)
+
+
+# --- with a balance of classes ---------------------------------------------------------------------------------------
+
+TENTHS = {"a": 0.2, "b": 0.7, "c": 0.1}
+
+
+@pytest.mark.parametrize("size", [10, 100, 350, 0.2])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_balanced_subset_has_exactly_the_shares_asked_for(size: float, seed: int) -> None:
+    count = round(1000 * size) if isinstance(size, float) else size
+    kept = subsample(make(COUNTS), size, seed, TENTHS)
+    assert len(set(texts(kept))) == len(kept) == count
+    assert Counter(kept["label"]) == {label: round(share * count) for label, share in TENTHS.items()}
+
+
+@pytest.mark.parametrize("size", [10, 11, 57, 123, 356])
+def test_shares_that_do_not_come_out_even_are_off_by_less_than_a_sentence(size: int) -> None:
+    found = Counter(subsample(make(COUNTS), size, 0, TENTHS)["label"])
+    assert found.total() == size
+    assert all(abs(found[label] - share * size) < 1 for label, share in TENTHS.items())
+
+
+def test_a_class_too_rare_for_its_share_still_has_a_sentence() -> None:
+    assert Counter(subsample(make(COUNTS), 4, 0, TENTHS)["label"]) == {"a": 1, "b": 2, "c": 1}
+
+
+@pytest.mark.parametrize(
+    ("balance", "size"),
+    [(TENTHS, 357), ({"a": 0.8, "b": 0.1, "c": 0.1}, 500), ({"a": 0.7, "b": 0.25, "c": 0.05}, 1000)],
+    ids=["b is scarce", "c is scarce", "as they come"],
+)
+def test_without_a_size_as_many_as_possible_are_kept(balance: dict[str, float], size: int) -> None:
+    found = Counter(subsample(make(COUNTS), None, 0, balance)["label"])
+    assert found.total() == size
+    assert all(found[label] <= COUNTS[label] and abs(found[label] - share * size) < 1 for label, share in balance.items())
+    assert any(found[label] == COUNTS[label] for label in COUNTS), "none is used up, so there was room for more"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_smaller_balanced_subsets_lie_within_larger_ones(seed: int) -> None:
+    train = make(COUNTS)
+    kept = [set(texts(subsample(train, size, seed, TENTHS))) for size in (20, 100, 350)]
+    assert kept[0] < kept[1] < kept[2]
+    assert kept[0] != set(texts(subsample(train, 20, seed + 10, TENTHS)))
+
+
+def test_a_balanced_subset_keeps_the_order_of_the_training_split() -> None:
+    train = make(COUNTS)
+    kept = texts(subsample(train, 100, 0, TENTHS))
+    assert kept == sorted(kept, key=texts(train).index)
+
+
+def test_a_balance_for_which_a_class_is_too_small_is_told() -> None:
+    said = r"data\.class_balance leaves room for 357 training sentences, for want of sentences of class 'b', but 358 are wanted"
+    with pytest.raises(FrostlineError, match=said):
+        subsample(make(COUNTS), 358, 0, TENTHS)
+    with pytest.raises(FrostlineError, match=r"data\.train_size is 1001, but the training split has only 1000 sentences"):
+        subsample(make(COUNTS), 1001, 0, TENTHS)
+
+
+def test_a_balance_with_a_class_that_no_sentence_has_is_told() -> None:
+    with pytest.raises(FrostlineError, match=r"data\.class_balance wants sentences of class 'd', but no training sentence is of"):
+        subsample(make(COUNTS), 10, 0, {"a": 0.2, "b": 0.3, "c": 0.1, "d": 0.4})

@@ -99,7 +99,7 @@ def tell(error: Exception, command: str, argv: Sequence[str], folders: Sequence[
         error = full_disk(error, list(folders)) or error
     if isinstance(error, FrostlineError):
         print(f"frostline {command}: {error}", file=sys.stderr)
-    elif isinstance(error, HydraException | OmegaConfBaseException):
+    elif isinstance(error, HydraException | OmegaConfBaseException) or str(error).startswith("Config group override must be"):
         print(f"frostline {command}: {hydra_sentence(error, command, argv)}", file=sys.stderr)
     else:
         traceback.print_exception(error)
@@ -115,7 +115,7 @@ def hydra_sentence(error: Exception, command: str, argv: Sequence[str]) -> str:
         if "No match in the defaults list" in text:
             return f"There is no configuration group '{key}'{nearest(key, groups())}"
         return unknown_key(key, command, argv)
-    if found := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+    if found := re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text):
         group, choice = found.groups()
         valid = choices_of(group)
         return f"'{choice}' is not a choice of {group}{nearest(choice, valid) or '.'} Choices are: {', '.join(valid)}."
@@ -129,12 +129,23 @@ def hydra_sentence(error: Exception, command: str, argv: Sequence[str]) -> str:
         return f"'{found.group(1)}' exists already: write {found.group(1)}={found.group(2)} without the plus sign."
     if found := re.search(r"Missing mandatory value: (\S+)", text):
         return f"'{found.group(1)}' has no value; give it as {found.group(1)}=…."
+    if text.startswith("Config group override must be"):
+        return "null is no choice of a group; leave the group out, or give [] for none where several may be chosen."
+    if text.startswith("mismatched input '=' expecting <EOF>"):
+        return "A value with an equals sign in it needs quotation marks of its own, as in 'key=\"a=b\"'."
     return text
 
 
 def unknown_key(key: str, command: str, argv: Sequence[str]) -> str:
     """Return the sentence for a key that the composed configuration does not have."""
     keys = valid_keys(command, argv)
+    group, choice, *_ = [*key.split("."), ""]
+    if (
+        group in ("measure", "remedy")
+        and choice in choices_of(group)
+        and not any(k.startswith(f"{group}.{choice}.") for k in keys)
+    ):
+        return f"'{key}' is a key of {group}={choice}, which is not chosen; add {group}={choice}."
     if "." not in key:
         return f"Unknown configuration key or group '{key}'{nearest(key, [*groups(), *(k for k in keys if '.' not in k)]) or '.'}"
     siblings = [k for k in keys if k.rpartition(".")[0] == key.rpartition(".")[0]]

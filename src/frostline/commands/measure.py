@@ -7,15 +7,18 @@ from pathlib import Path
 
 from frostline.commands.report import report
 from frostline.errors import FrostlineError
+from frostline.measures.forgetting import measure_forgetting
 from frostline.measures.geometry import measure_geometry
 from frostline.measures.layers import measure_layers
+from frostline.measures.overfitting import measure_overfitting
 from frostline.measures.subject import Subject, load_subject
 from frostline.once import Once
+from frostline.report.costs import draw_forgetting, draw_overfitting
 from frostline.report.measures import draw_geometry, draw_layers
 from frostline.runs.directory import read_manifest
 from frostline.runs.files import write_csv, write_parquet
 from frostline.runs.sweep import job_folders
-from frostline.schema import GeometryMeasure, LayersMeasure, MeasureConfig, PathsConfig
+from frostline.schema import ForgettingMeasure, GeometryMeasure, LayersMeasure, MeasureConfig, OverfittingMeasure, PathsConfig
 
 log = logging.getLogger(__name__)
 
@@ -90,3 +93,11 @@ def _write(subject: Subject, config: MeasureConfig) -> None:
         write_parquet(tables / "projection.parquet", projection)
         write_csv(tables / "geometry.csv", table)
         draw_geometry(table, subject.config.model.pooling, figures)
+    if isinstance(config, OverfittingMeasure):
+        table = measure_overfitting(subject, config)
+        write_csv(tables / "overfitting.csv", table)
+        draw_overfitting(subject.run_dir, figures / "overfitting")
+    if isinstance(config, ForgettingMeasure):
+        table = measure_forgetting(subject, config)
+        write_csv(tables / "forgetting.csv", table)
+        draw_forgetting(table, figures / "forgetting")

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from frostline.config import validate
 from frostline.errors import FrostlineError
-from frostline.schema import Config, FilesData, FrozenStrategy, GradualStrategy, PartialStrategy, Reinit
+from frostline.schema import Config, FilesData, FrozenStrategy, GradualStrategy, LoraStrategy, PartialStrategy, Reinit
 
 
 def check_jobs(jobs: Sequence[tuple[Path, DictConfig]]) -> list[Config]:
@@ -27,7 +27,7 @@ def check_jobs(jobs: Sequence[tuple[Path, DictConfig]]) -> list[Config]:
             config = validate(composed)
             configs.append(config)
             refuse_foreign(run_dir, config)
-            checked = f"{config.data} {config.model} {config.strategy} {config.trainer.accelerator}"
+            checked = f"{config.data} {config.model} {config.strategy} {config.remedy} {config.trainer}"
             if checked not in seen:
                 check_surroundings(config)
                 seen.add(checked)
@@ -41,8 +41,8 @@ def check_surroundings(config: Config) -> None:
     """Check what only the encoder's outline, the file system and the machine can tell, before any weights are loaded.
 
     Raises:
-        FrostlineError: a frozen depth, layer, pooling or length that the encoder does not have; a data file that does not
-            exist; no GPU where one is asked for.
+        FrostlineError: a frozen depth, layer, module, pooling or length that the encoder does not have; a data file that does
+            not exist; no GPU where one is asked for.
     """
     from frostline.encoder.families import check_depth, check_length, check_pooling
     from frostline.encoder.outline import outline
@@ -66,6 +66,11 @@ def check_surroundings(config: Config) -> None:
     check_thaw(config, encoder.blocks - depth)
     if isinstance(config.strategy, FrozenStrategy) and isinstance(config.strategy.layer, int):
         check_depth(config.strategy.layer, encoder.blocks, encoder.family, key="strategy.layer")
+    if isinstance(config.strategy, LoraStrategy):
+        from frostline.encoder.adapters import target_names  # these take seconds
+        from frostline.encoder.load import skeleton
+
+        target_names(skeleton(config.model, Path(config.paths.cache_dir)), config.strategy.targets)
 
 
 def check_thaw(config: Config, thawed: int) -> None:
@@ -79,6 +84,7 @@ def check_thaw(config: Config, thawed: int) -> None:
         FrostlineError: there are too few, or too few epochs to thaw them.
     """
     strategy, trained = config.strategy, f"{thawed} block{'' if thawed == 1 else 's'} of the encoder"
+    verb = "trains" if thawed == 1 else "train"
     if isinstance(strategy, FrozenStrategy):
         return
     if thawed == 0 and (config.remedy or not isinstance(strategy, PartialStrategy)):
@@ -87,12 +93,13 @@ def check_thaw(config: Config, thawed: int) -> None:
     reinit = config.remedy.get("reinit")
     if isinstance(reinit, Reinit) and reinit.blocks > thawed:
         raise FrostlineError(
-            f"remedy.reinit.blocks is {reinit.blocks}, but only {trained} train; a frozen random block is worthless."
+            f"remedy.reinit.blocks is {reinit.blocks}, but only {trained} {verb}; a frozen random block is worthless."
         )
     if isinstance(strategy, GradualStrategy):
         needed = thawed * strategy.epochs_per_block + 1
+        pace = "an epoch" if strategy.epochs_per_block == 1 else f"every {strategy.epochs_per_block} epochs"
         if config.trainer.max_epochs < needed:
             raise FrostlineError(
-                f"strategy=gradual thaws {trained}, one every {strategy.epochs_per_block} epochs, and needs trainer.max_epochs="
+                f"strategy=gradual thaws {trained}, one {pace}, and needs trainer.max_epochs="
                 f"{needed} at least, not {config.trainer.max_epochs}; or raise strategy.frozen_depth."
             )

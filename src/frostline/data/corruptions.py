@@ -55,9 +55,13 @@ def _rows_where(train: datasets.Dataset, where: str) -> np.ndarray[tuple[int], n
         known = [name for name in train.column_names if name not in ("text", "text_pair", CLEAN)]
         hint = nearest(column, known) or f"; there are {choices(known)}."
         raise FrostlineError(f"data.label_noise_where: the training sentences have no column '{column}'{hint}")
-    rows = np.flatnonzero([str(cell) == value for cell in train[column][:]])
+    cells = [str(cell) for cell in train[column][:]]
+    rows = np.flatnonzero([cell == value for cell in cells])
     if not len(rows):
-        raise FrostlineError(f"data.label_noise_where: no training sentence has the value '{value}' in the column '{column}'.")
+        raise FrostlineError(
+            f"data.label_noise_where: no training sentence has the value '{value}' in the column '{column}'"
+            f"{nearest(value, set(cells)) or '.'}"
+        )
     return rows
 
 

@@ -1,6 +1,7 @@
 """Other domains than the one that is trained on: to train on a mix of them, and to see what is forgotten of them.
 
-Each of the packaged domains is halved once, by document: one half may be trained on, the other is for measures only.
+Each of the packaged domains is halved once, by document: one half may be trained on, the other is for measures only. Which
+sentences count as rated clearly enough has no say in it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from frostline.data.packaged import SOURCES, read_packaged
 from frostline.data.splits import subsample
@@ -20,19 +25,31 @@ COLUMNS = ("text", "label", "rating", "judgements")
 
 
 def halves(config: PackagedData, cache_dir: Path) -> tuple[datasets.Dataset, datasets.Dataset]:
-    """Return the two halves of a packaged domain: to train on, and to measure on.
+    """Return the two halves of a packaged domain: to train on, and to measure on. No document or text is in both.
 
     Args:
         config: which domain, how ratings become labels, and the seed of the halving.
         cache_dir: where the archive is kept.
     """
-    raw = read_packaged(config, cache_dir)
+    raw = read_packaged(dataclasses.replace(config, min_abs_rating=0.0), cache_dir)
     whole = raw.splits["train"]
-    groups = np.asarray(whole[raw.group_column][:]) if raw.group_column else np.arange(len(whole))
+    groups = _inseparable(whole, raw.group_column)
     names = np.unique(groups)
     first = np.random.default_rng(config.split_seed).permutation(names)[: len(names) // 2]
-    is_first = np.isin(groups, first)
-    return whole.select(np.flatnonzero(is_first)), whole.select(np.flatnonzero(~is_first))
+    is_first, is_clear = np.isin(groups, first), np.abs(whole["rating"][:]) >= config.min_abs_rating
+    return whole.select(np.flatnonzero(is_first & is_clear)), whole.select(np.flatnonzero(~is_first & is_clear))
+
+
+def _inseparable(whole: datasets.Dataset, group_column: str | None) -> NDArray[np.int64]:
+    """Return a number for every sentence: the same for those of one document, and of documents that share a text."""
+    texts = pd.factorize(np.asarray(whole["text"][:], dtype=object))[0]
+    if group_column is None:
+        return texts
+    groups = pd.factorize(np.asarray(whole[group_column][:], dtype=object))[0]
+    size = groups.max() + 1 + texts.max() + 1
+    links = coo_array((np.ones(len(texts)), (groups, groups.max() + 1 + texts)), shape=(size, size))
+    parts: NDArray[np.int64] = connected_components(links, directed=False)[1][groups]
+    return parts
 
 
 def mixed_domains(
@@ -55,7 +72,10 @@ def mixed_domains(
         if name != config.name:
             pools[name] = halves(dataclasses.replace(config, name=name), cache_dir)[0]
     size = config.train_size
-    total = round(size * len(own)) if isinstance(size, float) else size or len(pools) * min(map(len, pools.values()))
+    if size is None:
+        total = len(pools) * min(len(subsample(pool, None, seed, balance)) for pool in pools.values())
+    else:
+        total = round(size * len(own)) if isinstance(size, float) else size
     parts = []
     for i, (name, pool) in enumerate(pools.items()):
         wanted = total // len(pools) + (i < total % len(pools))
@@ -72,8 +92,10 @@ def mixed_domains(
 def general_texts(config: DataConfig, cache_dir: Path, to_measure: bool) -> list[str]:
     """Return sentences of the packaged domains other than the run's own: general text, as far as it goes.
 
+    They come shuffled, so that the first ones are a sample of all domains.
+
     Args:
-        config: the run's data.
+        config: the run's data; its ``split_seed`` draws halves and order.
         cache_dir: where the archive is kept.
         to_measure: the halves that are kept for measures, not those that may be trained on.
 
@@ -84,7 +106,8 @@ def general_texts(config: DataConfig, cache_dir: Path, to_measure: bool) -> list
     for name in SOURCES:
         if not (isinstance(config, PackagedData) and config.name == name):
             texts += halves(packaged(name, config.split_seed), cache_dir)[int(to_measure)]["text"][:]
-    return list(dict.fromkeys(text for text in texts if text.strip()))
+    different = list(dict.fromkeys(text for text in texts if text.strip()))
+    return [different[i] for i in np.random.default_rng(config.split_seed).permutation(len(different))]
 
 
 def packaged(name: str, split_seed: int, min_abs_rating: float = 0.0) -> PackagedData:

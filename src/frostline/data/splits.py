@@ -81,7 +81,8 @@ def subsample(
         The kept sentences, in the order of ``train``.
 
     Raises:
-        FrostlineError: more sentences wanted than there are (of a class), or fewer than there are classes.
+        FrostlineError: more sentences wanted than there are (of a class, or any of a class that has none), or fewer than there
+            are classes.
     """
     if train_size is None and balance is None:
         return train
@@ -91,7 +92,9 @@ def subsample(
         shares = counts / total
         most = total
     else:
-        shares = np.array([balance.get(str(name), 0.0) for name in classes])
+        if absent := sorted(balance.keys() - {str(name) for name in classes}):
+            raise FrostlineError(f"data.class_balance wants sentences of class '{absent[0]}', but no training sentence is of it.")
+        shares = np.array([balance[str(name)] for name in classes])
         most = int(np.floor((counts / shares).min() + 1e-9))
     size = most if train_size is None else round(train_size * total) if isinstance(train_size, float) else train_size
     if size > total:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from frostline.encoder.split import SplitEncoder
 from frostline.errors import FrostlineError, choices
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 UPDATES = (".lora_A.default.weight", ".lora_B.default.weight")
 
@@ -42,22 +46,39 @@ def add_updates(encoder: SplitEncoder, rank: int, alpha: float, dropout: float, 
         FrostlineError: no module has such a name, or nothing is known about the family.
     """
     from peft import LoraConfig, inject_adapter_in_model
-    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL
 
     suffix = encoder.suffix
     assert suffix is not None
-    family = suffix.config.model_type
-    linear = {name.split(".")[-1] for name, module in suffix.named_modules() if getattr(module, "weight", None) is not None}
+    names = target_names(suffix, targets)
+    updates = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names)  # type: ignore[arg-type]
+    inject_adapter_in_model(updates, suffix)
+
+
+def target_names(model: PreTrainedModel, targets: Sequence[str] | None) -> list[str]:
+    """Return the last names of the modules to adapt; they can be told without weights.
+
+    Args:
+        model: the encoder.
+        targets: as in :func:`add_updates`.
+
+    Raises:
+        FrostlineError: no linear module has such a name, or nothing is known about the family.
+    """
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL
+
+    family = model.config.model_type
+    linear = {
+        name.split(".")[-1] for name, m in model.named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"
+    }
     names = list(targets) if targets is not None else list(USUAL.get(family, ()))
     if not names:
         raise FrostlineError(f"Which modules of '{family}' to adapt is not known; name some with strategy.targets=[…].")
     for name in names:
         if name not in linear:
             raise FrostlineError(
-                f"strategy.targets: no module of the encoder is called '{name}'; there are {choices(sorted(linear))}."
+                f"strategy.targets: no linear module of the encoder is called '{name}'; there are {choices(sorted(linear))}."
             )
-    updates = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=names)  # type: ignore[arg-type]
-    inject_adapter_in_model(updates, suffix)
+    return names
 
 
 def merge_updates(model: nn.Module, trained: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:

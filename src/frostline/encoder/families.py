@@ -24,6 +24,7 @@ class Family:
         first_block_extra: modules that belong to block 0 but live outside it.
         reserved_positions: positions that no token can have (RoBERTa counts from the padding id on).
         is_relative: positions are relative, so any length will do.
+        attention_dropout: how the names of attention's own dropouts end, inside a block.
     """
 
     blocks: str
@@ -35,6 +36,7 @@ class Family:
     first_block_extra: tuple[str, ...] = ()
     reserved_positions: int = 0
     is_relative: bool = False
+    attention_dropout: str = "attention.self.dropout"
 
 
 BERT_LIKE = Family("encoder.layer")
@@ -45,20 +47,26 @@ FAMILIES = {
     "xlm-roberta": ROBERTA_LIKE,
     "camembert": ROBERTA_LIKE,
     "electra": Family("encoder.layer", embeddings=("embeddings", "embeddings_project")),
-    "mpnet": Family("encoder.layer", shared=("encoder.relative_attention_bias",), reserved_positions=2),
+    "mpnet": Family(
+        "encoder.layer",
+        shared=("encoder.relative_attention_bias",),
+        reserved_positions=2,
+        attention_dropout="attention.attn.dropout",
+    ),
     "deberta-v2": Family(
         "encoder.layer",
         shared=("encoder.rel_embeddings", "encoder.LayerNorm"),
         first_block_extra=("encoder.conv",),
         is_relative=True,
     ),
-    "distilbert": Family("transformer.layer"),
-    "modernbert": Family("layers", final_norm="final_norm"),
-    "gpt2": Family("h", embeddings=("wte", "wpe", "drop"), final_norm="ln_f", causal=True),
+    "distilbert": Family("transformer.layer", attention_dropout="attention.dropout"),
+    "modernbert": Family("layers", final_norm="final_norm", attention_dropout="attention_dropout"),
+    "gpt2": Family("h", embeddings=("wte", "wpe", "drop"), final_norm="ln_f", causal=True, attention_dropout="attn_dropout"),
     "albert": Family(
         "encoder.albert_layer_groups",
         embeddings=("embeddings", "encoder.embedding_hidden_mapping_in"),
         shares_blocks=True,
+        attention_dropout="attention_dropout",
     ),
 }
 
@@ -72,6 +80,13 @@ def family_of(model_type: str) -> Family:
     if model_type not in FAMILIES:
         raise FrostlineError(f"Encoders of type '{model_type}' are not supported; supported are {choices(FAMILIES)}.")
     return FAMILIES[model_type]
+
+
+def layer_of(name: str, family: Family) -> int | None:
+    """Return the layer that a parameter of an encoder makes: 0 for the embeddings, l for block l-1; None for what none owns."""
+    if name.startswith(f"{family.blocks}."):
+        return int(name.removeprefix(f"{family.blocks}.").split(".")[0]) + 1
+    return 0 if name.startswith(tuple(f"{path}." for path in family.embeddings)) else None
 
 
 def check_depth(depth: int, blocks: int, family: Family, key: str = "strategy.frozen_depth") -> None:

@@ -80,6 +80,24 @@ def load_encoder(config: ModelConfig, cache_dir: Path) -> Pretrained:
     )
 
 
+def skeleton(config: ModelConfig, cache_dir: Path) -> PreTrainedModel:
+    """Return what ``config`` names without its weights: modules and shapes only.
+
+    Raises:
+        FrostlineError: as :func:`load_encoder`.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    if isinstance(config, RandomModel):
+        model = _random(config)[0]
+    else:
+        with torch.device("meta"):
+            model = AutoModel.from_config(from_hub(AutoConfig, *source(config, cache_dir)))
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
+
+
 def weights_hash(model: torch.nn.Module) -> str:
     """Return a sha256 over the names, shapes, dtypes and bytes of all weights, whatever file they came from."""
     digest = hashlib.sha256()

@@ -102,8 +102,12 @@ def reading_head(
     path = cache_dir / "reading" / f"{key.hexdigest()[:32]}.safetensors"
     if path.is_file():
         head = ReadingHead(base.model.get_input_embeddings().weight)
-        head.load_state_dict(load_file(path))
-        return head.requires_grad_(False).eval().to(device)
+        try:
+            head.load_state_dict(load_file(path))
+        except Exception:  # of a damaged file, whatever the reader behind it raises
+            log.warning("'%s' is damaged; the reading head is fitted again.", path)
+        else:
+            return head.requires_grad_(False).eval().to(device)
     log.info("Fitting a reading head on the pretrained encoder, once: %s has none of its own.", base.name)
     head = fit_reading_head(base, mask_words(texts, base, max_length, cache_dir, seed=0), device, 0, show_progress)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,6 +137,7 @@ def reading_losses(
         device: where to run.
     """
     words, losses = text.words.to(device), np.empty(len(text.places))
+    (head.whole if isinstance(head, OwnHead) else head).to(device)
     with torch.no_grad():
         for batch, numbers in _batches(model, text, device):
             at = numbers >= 0

@@ -8,13 +8,11 @@ control task (Hewitt & Liang 2019). Statistics of other tasks than the run's own
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pandas as pd
 import torch
@@ -22,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from frostline.data.conll import annotated_sentences
-from frostline.data.sentences import load_data
+from frostline.data.splits import SPLITS
 from frostline.encoder.load import Pretrained, weights_hash
 from frostline.measures.codelength import online_codelength
 from frostline.measures.controls import control_labels, control_token_labels, majority_accuracy, tfidf_correct, word_type_correct
@@ -35,7 +33,6 @@ from frostline.measures.table import MeasureTable
 from frostline.measures.token_tasks import token_features, token_task
 from frostline.schema import LayersMeasure
 
-SPLITS = ("train", "validation", "test")
 Features = Mapping[str, Mapping[str, Tensor]]  # per pooling and split, [layers, sentences, width]
 
 
@@ -75,7 +72,7 @@ def measure_layers(subject: Subject, config: LayersMeasure) -> tuple[pd.DataFram
     table, seed = MeasureTable("layers"), config.seed + subject.config.seed
     random = random_encoder(subject.pretrained, config.seed) if config.baselines else None
     predictions = _own_task(table, subject, config, seed, random)
-    texts = _all_texts(subject) if config.tasks else []
+    texts = subject.all_texts() if config.tasks else []
     for name in config.tasks:
         with table.leaving_out(name):
             _made_task(table, subject, config, name, texts, seed, random)
@@ -152,9 +149,7 @@ def _made_task(
     texts = {split: [made.texts[row] for row in made.rows(split)] for split in SPLITS}
     labels = {split: torch.from_numpy(made.labels[made.rows(split)]) for split in SPLITS}
     task = _with_baselines(Task(f"{name}.", labels, len(made.classes)), texts, config, seed)
-    tokens = {
-        split: subject.tokenise(datasets.Dataset.from_dict({"text": lines}), _hash(lines)) for split, lines in texts.items()
-    }
+    tokens = {split: subject.tokenise_texts(lines) for split, lines in texts.items()}
     random_features = subject.pooled(random, tokens, config.poolings) if random else None
     features = subject.pooled(subject.adapted, tokens, config.poolings)
     _probe(table, task, features, config, own_pooling(subject, config), random_features)
@@ -229,14 +224,3 @@ def _with_baselines(task: Task, texts: dict[str, list[str]], config: LayersMeasu
         return task
     bags = tfidf_correct(texts, task.labels, config.C_grid)
     return dataclasses.replace(task, control=control_labels(texts, task.labels, seed), bags=bags)
-
-
-def _all_texts(subject: Subject) -> list[str]:
-    """The sentences of the run's data set, whatever part of them it trained on."""
-    config = dataclasses.replace(subject.config.data, train_size=None)
-    data = load_data(config, Path(subject.config.paths.cache_dir), subject.config.seed, subject.once)
-    return list(dict.fromkeys(text for split in SPLITS for text in data.splits[split]["text"][:]))
-
-
-def _hash(texts: Iterable[str]) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()

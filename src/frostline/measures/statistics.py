@@ -60,7 +60,7 @@ def hierarchical_bootstrap(
             finite, or ``resamples`` or ``confidence`` are out of range.
     """
     scores = np.asarray(correct, dtype=np.float64)
-    means = _resampled_means(scores[None], resamples, confidence, seed)[:, 0]
+    means = resampled_means(scores[None], resamples, confidence, seed)[:, 0]
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(scores.mean()), float(low), float(high))
 
@@ -113,7 +113,7 @@ def ratio_of_differences(
     part, whole = scores.mean(axis=(1, 2))
     if whole <= 0:
         raise ValueError(f"the whole gain is {whole:.4f}, not above 0, so there is no share of it")
-    means = _resampled_means(scores, resamples, 0.95, seed)
+    means = resampled_means(scores, resamples, 0.95, seed)
     parts, wholes = means.T
     shares = np.where(wholes > 0, parts / np.where(wholes > 0, wholes, 1), np.where(parts >= 0, np.inf, -np.inf))
     low, high = np.quantile(shares, [0.025, 0.975], method="nearest")
@@ -179,7 +179,9 @@ def jackknife_interval(whole: float, without: NDArray[np.float64]) -> Interval:
     return Interval(float(whole), float(whole - half), float(whole + half))
 
 
-def _resampled_means(scores: NDArray[np.float64], resamples: int, confidence: float, seed: int) -> NDArray[np.float64]:
+def resampled_means(
+    scores: NDArray[np.float64], resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+) -> NDArray[np.float64]:
     """Return the means of some tables ``[tables, seeds, sentences]`` under the same draws, ``[resamples, tables]``."""
     if scores.ndim != 3 or scores.size == 0:
         raise ValueError(f"expected a table [seeds, sentences] with at least one cell, but its shape is {scores.shape[1:]}")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from frostline.data.sentences import LabelledData, load_data
+from frostline.data.sentences import UNTOUCHED, LabelledData, load_data
+from frostline.data.splits import SPLITS
 from frostline.data.tokens import Tokens, tokenise
 from frostline.encoder.cache import ActivationCache, Wanted
 from frostline.encoder.load import Pretrained, load_encoder, weights_hash
@@ -71,6 +76,17 @@ class Subject:
         base, cache_dir = self.pretrained, Path(self.config.paths.cache_dir)
         return tokenise(sentences, content_hash, base.tokenizer, base.tokenizer_hash, self.config.data.max_length, cache_dir)
 
+    def tokenise_texts(self, texts: Sequence[str]) -> Tokens:
+        """Return the tokens of any texts."""
+        content = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+        return self.tokenise(datasets.Dataset.from_dict({"text": list(texts)}), content)
+
+    def all_texts(self) -> list[str]:
+        """Return the sentences of the run's data set, whatever part of them it trained on, their labels as they were."""
+        config = dataclasses.replace(self.config.data, train_size=None, **UNTOUCHED)
+        data = load_data(config, Path(self.config.paths.cache_dir), self.config.seed, self.once)
+        return list(dict.fromkeys(text for split in SPLITS for text in data.splits[split]["text"][:]))
+
     def pooled(self, encoder: Pretrained, splits: dict[str, Tokens], poolings: list[str]) -> dict[str, dict[str, Tensor]]:
         """Return the pooled states of every layer, from one pass.
 
@@ -96,6 +112,21 @@ class Subject:
         if mode != "disk":
             cache.store.forget(cache.key)
         return found
+
+    def logits(self, encoder: Pretrained, splits: dict[str, Tokens]) -> dict[str, Tensor]:
+        """Return what the run's head makes of an encoder's states, per split ``[sentences, classes]``, float64."""
+        pooling = self.config.model.pooling
+        return {
+            name: self.classify(states[self.layer]) for name, states in self.pooled(encoder, splits, [pooling])[pooling].items()
+        }
+
+    def classify(self, states: Tensor) -> Tensor:
+        """Return the logits of pooled states of the layer that the head reads, ``[sentences, classes]``, float64."""
+        head = {name: tensor.double() for name, tensor in self.head.items()}
+        states = states.double()
+        if "mean" in head:
+            states = (states - head["mean"]) / head["scale"]
+        return F.linear(states, head["weight"], head["bias"])
 
 
 def load_subject(run_dir: Path, paths: PathsConfig, once: Once | None = None) -> Subject:

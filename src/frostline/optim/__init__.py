@@ -79,6 +79,6 @@ def build_schedule(config: SchedulerConfig, optimizer: Optimizer, steps: int) ->
 
 def slanted_triangular(step: int, steps: int, cut_share: float, ratio: float) -> float:
     """Return the share of the peak rate at ``step`` (from 0): ``1 / ratio`` up to 1 and back (Howard & Ruder 2018, eq. 3)."""
-    cut = max(1, int(steps * cut_share))
+    cut = max(1, int(steps * cut_share + 1e-9))  # 100 · 0.29 is a little less than 29 in floating point
     p = step / cut if step < cut else max(0.0, 1 - (step - cut) / max(1, steps - cut))
     return (1 + p * (ratio - 1)) / ratio

@@ -7,9 +7,11 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from frostline.errors import FrostlineError
 from frostline.runs.files import replace_atomically
 
 
@@ -62,3 +64,21 @@ class CurvesLogger(Logger):
     def finalize(self, status: str) -> None:
         """Write the file when training ends, however it ends."""
         self.save()
+
+
+def read_epochs(path: Path) -> pd.DataFrame:
+    """Return an epoch a row: ``training_loss``, the mean over its steps (with dropout), and ``validation_loss``.
+
+    Empty where nothing was logged.
+
+    Raises:
+        FrostlineError: the file is damaged.
+    """
+    try:
+        curves = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    except ValueError as error:  # pandas' parser errors are among these
+        raise FrostlineError(f"{path} is damaged: {error}.") from None
+    if not {"epoch", "train/loss", "val/loss"} <= set(curves):
+        return pd.DataFrame(columns=["training_loss", "validation_loss"])
+    by_epoch = curves.groupby("epoch")
+    return pd.DataFrame({"training_loss": by_epoch["train/loss"].mean(), "validation_loss": by_epoch["val/loss"].last()}).dropna()

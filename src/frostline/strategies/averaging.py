@@ -25,7 +25,7 @@ class AverageWeights(Callback):
     """
 
     def __init__(self, last_share: float, steps: int):
-        self.first, self.count = steps - last_share * steps, 0
+        self.first, self.count = steps - round(last_share * steps), 0
         self.mean: dict[str, Tensor] = {}
         self._own: dict[str, Tensor] = {}
 
@@ -36,7 +36,8 @@ class AverageWeights(Callback):
         self.count += 1
         for name, weight in _trained(pl_module).items():
             if name in self.mean:
-                self.mean[name].lerp_(weight, 1 / self.count)
+                before = self.mean[name].to(weight.device)  # a checkpoint's is on the CPU
+                self.mean[name] = before.lerp(weight, 1 / self.count)
             else:
                 self.mean[name] = weight.clone()
 
@@ -53,7 +54,7 @@ class AverageWeights(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {"count": self.count, "mean": self.mean}
+        return {"count": self.count, "mean": dict(self.mean)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the mean so far from a checkpoint."""

@@ -47,8 +47,9 @@ class GradualClassifier(PartialClassifier):
         self.epochs_per_block = epochs_per_block
         assert encoder.suffix is not None
         blocks = encoder.suffix.get_submodule(family_of(encoder.suffix.config.model_type).blocks)
-        for number, block in enumerate(blocks.children()):
-            block.register_forward_pre_hook(self._cut(encoder.depth + number), with_kwargs=True)
+        for number, block in enumerate(blocks.children(), encoder.depth):
+            if number > encoder.depth:  # with the last block to thaw, all that is below it has thawed, too: the embeddings
+                block.register_forward_pre_hook(self._cut(number), with_kwargs=True)
 
     def depth_at(self, epoch: int) -> int:
         """Return how many blocks are frozen in an epoch (from 0): L in the first ones, the encoder's depth in the last."""

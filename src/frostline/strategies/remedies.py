@@ -5,6 +5,7 @@ All are functions of the weights that training starts from (``theta_0`` below), 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ def mixout(weight: Tensor, start: Tensor, p: float) -> Tensor:
         start: ``theta_0``, likewise.
         p: probability of the pretrained value, in [0, 1).
     """
-    return start + F.dropout(weight - start, p)  # the same: dropout is M / (1 - p)
+    return start + F.dropout(weight - start, p) if p else weight  # the same: dropout is M / (1 - p)
 
 
 def distance(weights: Weights, start: Weights, importance: Weights | None = None) -> Tensor:
@@ -115,13 +116,14 @@ class Remedies(nn.Module):
         loss = module.training_loss(logits, batch)
         if isinstance(r_drop := self.chosen.get("r_drop"), RDrop):
             again = self._logits(module, batch)
-            loss = (loss + module.training_loss(again, batch)) / 2 + r_drop.alpha * disagreement(logits, again)
+            share = len(logits) * module.trainer.world_size / batch["total"]  # as the training loss, a mean over the whole batch
+            loss = (loss + module.training_loss(again, batch)) / 2 + r_drop.alpha * share * disagreement(logits, again)
         weights = dict(module.encoder.trained_parameters())
         if isinstance(l2_sp := self.chosen.get("l2_sp"), L2Sp):
             loss = loss + l2_sp.strength * distance(weights, self.start)
         if isinstance(ewc := self.chosen.get("ewc"), Ewc):
             loss = loss + ewc.strength * distance(weights, self.start, self.importance)
-        if isinstance(replay := self.chosen.get("replay"), Replay) and module.global_step % round(1 / replay.share) == 0:
+        if isinstance(replay := self.chosen.get("replay"), Replay) and is_due(module.global_step, replay.share):
             assert self.rehearsal is not None
             loss = loss + replay.strength * self.rehearsal(module.encoder, module.global_step)
         return loss
@@ -134,6 +136,11 @@ class Remedies(nn.Module):
         mixed = {f"encoder.{name}": mixout(weights[name], start[name], config.p) for name in self.mixed}
         logits = torch.func.functional_call(module, mixed, (batch,))
         return logits
+
+
+def is_due(step: int, share: float) -> bool:
+    """Whether ``step`` (from 0) is one of an evenly spread ``share`` of all steps; the first one always is."""
+    return math.ceil((step + 1) * share) > math.ceil(step * share)
 
 
 def redraw_top_blocks(encoder: SplitEncoder, count: int, seed: int) -> None:
@@ -152,8 +159,11 @@ def redraw_top_blocks(encoder: SplitEncoder, count: int, seed: int) -> None:
 
 
 def set_dropout(encoder: SplitEncoder, rates: DropoutRates) -> None:
-    """Set the dropout rates of what trains; attention's are told by the module that they belong to."""
-    for name, module in encoder.named_modules():
-        if isinstance(module, nn.Dropout) and name.startswith("suffix."):
-            is_attention = name.endswith(("attention.self.dropout", "attn_dropout", "attention.dropout"))
-            module.p = rates.attention if is_attention else rates.hidden
+    """Set the dropout rates of what trains; that of low-rank updates has a key of its own."""
+    assert encoder.suffix is not None
+    of_attention = family_of(encoder.suffix.config.model_type).attention_dropout
+    for name, module in encoder.suffix.named_modules():
+        if isinstance(module, nn.Dropout) and ".lora_dropout." not in name:
+            module.p = rates.attention if name.endswith(of_attention) else rates.hidden
+        elif isinstance(getattr(module, of_attention, None), float):  # ModernBERT's attention holds the number itself
+            setattr(module, of_attention, rates.attention)
