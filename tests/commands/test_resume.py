@@ -11,7 +11,12 @@ import pytest
 from tests.commands.run_files import curves, manifest, metrics, predictions
 
 SHORT = ["optimizer.lr=1e-3", "trainer.max_epochs=3", "data.batch_size=8"]
-STRATEGIES = {"full": ["strategy=full", *SHORT], "partial": ["strategy=partial", "strategy.frozen_depth=2", *SHORT]}
+STRATEGIES = {
+    "full": ["strategy=full", *SHORT],
+    "partial": ["strategy=partial", "strategy.frozen_depth=2", *SHORT],
+    "gradual": ["strategy=gradual", "model.blocks=2", *SHORT],
+    "remedies": ["strategy=full", "remedy=[averaging,l2_sp,mixout]", *SHORT],
+}
 
 # Frostline in a process that comes to a point of its second epoch and does something there.
 PROGRAM = """
@@ -34,7 +39,7 @@ sys.exit(main())
 """
 IN_A_STEP = ("Classifier.training_step", "(args[0].current_epoch, args[2]) == (1, 3)")
 BEFORE_THE_CHECKPOINT = ("KeepBest.on_validation_end", "args[1].current_epoch == 1")  # the epoch's curves are on disk by then
-POINTS = {"full": BEFORE_THE_CHECKPOINT, "partial": IN_A_STEP}
+POINTS = dict.fromkeys(STRATEGIES, IN_A_STEP) | {"full": BEFORE_THE_CHECKPOINT}
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 
 

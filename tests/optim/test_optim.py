@@ -11,7 +11,7 @@ from torch import nn
 
 from frostline.encoder.load import load_encoder
 from frostline.encoder.split import SplitEncoder
-from frostline.optim import LBFGS_STEPS, build_optimizer, build_schedule, parameter_groups
+from frostline.optim import LBFGS_STEPS, build_optimizer, build_schedule, parameter_groups, slanted_triangular
 from frostline.schema import AdamW, Constant, Lbfgs, RandomModel, Sgd, Warmup
 from frostline.strategies import FullClassifier, PartialClassifier
 from frostline.strategies.classifier import Classifier
@@ -168,3 +168,15 @@ def test_schedules_keep_the_ratio_between_blocks() -> None:
 
 def test_a_constant_rate_has_no_schedule() -> None:
     assert build_schedule(Constant("constant"), build_optimizer(SGD, [(nn.Parameter(torch.ones(1)), 0)]), 10) is None
+
+
+@pytest.mark.parametrize(("steps", "share", "ratio"), [(100, 0.1, 32.0), (50, 0.2, 4.0), (20, 0.5, 10.0), (100, 0.29, 8.0)])
+def test_the_slanted_triangle_is_the_published_one(steps: int, share: float, ratio: float) -> None:
+    """Howard & Ruder 2018, equation 3."""
+    cut = round(steps * share)
+    rates = [slanted_triangular(step, steps, share, ratio) for step in range(steps + 1)]
+    assert rates[0] == pytest.approx(1 / ratio) and rates[cut] == pytest.approx(1.0) and rates[-1] == pytest.approx(1 / ratio)
+    assert max(rates) == rates[cut]
+    for step, rate in enumerate(rates):
+        p = step / cut if step < cut else 1 - (step - cut) / (cut * (1 / share - 1))
+        assert rate == pytest.approx((1 + p * (ratio - 1)) / ratio)
