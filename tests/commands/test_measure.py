@@ -126,3 +126,53 @@ def test_claims_lists_every_experiment_and_its_last_verdict(frostline, tmp_path)
     (folder / "verdict.json").write_text(json.dumps(verdict))
     result = frostline("claims")
     assert "supported" in result.out and "0.25 (0.2 to 0.3), 5 seeds" in result.out
+
+
+FORGETTING = [
+    *("measure.forgetting.sentences=60", "measure.forgetting.tasks=[sentence_length]", "measure.forgetting.task_sentences=300"),
+    *("measure.forgetting.C_grid=[0.01,1]", "measure.forgetting.reading_sentences=40"),
+    *("measure.forgetting.pseudo_perplexity_sentences=3", "measure.forgetting.path=[0,1]"),
+]
+TWEETS = ["model=tiny", "logger=csv", "data=tweets", "data.train_size=120", "data.validation_share=0.03", "data.test_share=0.03"]
+
+
+def test_a_frozen_run_forgets_exactly_nothing_and_a_full_one_forgets(frostline, tmp_path):
+    sweep_dir = tmp_path / "sweep"
+    words = ["strategy=frozen,full,lora", "optimizer.lr=1e-2", "optimizer=adamw", "measure=[forgetting,overfitting]", *FORGETTING]
+    result = frostline("train", "-m", *TWEETS, *words, "trainer.max_epochs=2", f"hydra.sweep.dir={sweep_dir}")
+    assert result.status == 0, result.err
+    assert "leaves out" not in result.err
+    frozen, full, lora = (table_of(sweep_dir / job, "forgetting").set_index("statistic")["value"] for job in ("0", "1", "2"))
+    changes = [name for name in frozen.index if name.endswith("_change")]
+    assert len(changes) > 15
+    assert (frozen[changes] == 0).all() and (frozen["weight_distance"] == 0).all()
+    for adapted in (full, lora):
+        assert adapted["weight_distance"].max() > 0 and adapted["reading_loss_change"] != 0
+        assert adapted["neighbour_overlap_change"] < 0
+    # The ends of the path are the pretrained encoder and the run itself.
+    assert full["alpha_1.in_domain_accuracy"] == full["in_domain_accuracy"]
+    assert full["alpha_1.similarity_correlation"] == pytest.approx(full["similarity_correlation"])
+    kept = full["similarity_correlation"] - full["similarity_correlation_change"]
+    assert full["alpha_0.similarity_correlation"] == pytest.approx(kept)
+
+    overfitting = table_of(sweep_dir / "1", "overfitting").set_index("statistic")["value"]
+    metrics = json.loads((sweep_dir / "1" / "metrics.json").read_text())
+    assert overfitting["train_loss"] == pytest.approx(metrics["train/loss"], abs=1e-4)
+    assert overfitting["validation_accuracy"] == pytest.approx(metrics["val/accuracy"])
+    assert overfitting["loss_gap"] == pytest.approx(overfitting["validation_loss"] - overfitting["train_loss"])
+    assert overfitting["parameters_per_sentence"] == metrics["trained_parameters"] / 120
+    results = pd.read_csv(sweep_dir / "results.csv")
+    assert {"forgetting/similarity_correlation_change", "overfitting/loss_gap"} <= set(results.columns)
+    assert "What thawing costs" in (sweep_dir / "report.html").read_text()
+    assert (sweep_dir / "1" / "figures" / "forgetting.svg").exists() and (sweep_dir / "figures" / "losses.svg").exists()
+
+
+def test_wrong_labels_that_are_reproduced_are_counted(frostline, tmp_path):
+    words = [*TWEETS, "strategy=full", "optimizer.lr=1e-2", "data.label_noise=0.2", "trainer.max_epochs=1", "measure=overfitting"]
+    result = frostline("train", *words, f"hydra.run.dir={tmp_path / 'run'}")
+    assert result.status == 0, result.err
+    found = table_of(tmp_path / "run", "overfitting").set_index("statistic")
+    memorised, recovered = found.loc["memorised_wrong_labels"], found.loc["recovered_clean_labels"]
+    assert memorised["n"] == recovered["n"] == 24
+    assert memorised["value"] + recovered["value"] == pytest.approx(1)  # of two classes it is one or the other
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["notes"]["flipped_labels"] == 24

@@ -15,7 +15,8 @@ STRATEGIES = {
     "full": ["strategy=full", *SHORT],
     "partial": ["strategy=partial", "strategy.frozen_depth=2", *SHORT],
     "gradual": ["strategy=gradual", "model.blocks=2", *SHORT],
-    "remedies": ["strategy=full", "remedy=[averaging,l2_sp,mixout]", *SHORT],
+    # The mean begins in the first epoch, so that it must come through the resume.
+    "remedies": ["strategy=full", "remedy=[averaging,l2_sp,mixout]", "remedy.averaging.last_share=0.9", *SHORT],
 }
 
 # Frostline in a process that comes to a point of its second epoch and does something there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from frostline.encoder.load import load_encoder
 from frostline.encoder.split import SplitEncoder
 from frostline.optim import LBFGS_STEPS, build_optimizer, build_schedule, parameter_groups, slanted_triangular
-from frostline.schema import AdamW, Constant, Lbfgs, RandomModel, Sgd, Warmup
+from frostline.schema import AdamW, Constant, Lbfgs, RandomModel, SchedulerConfig, Sgd, SlantedTriangular, Warmup
 from frostline.strategies import FullClassifier, PartialClassifier
 from frostline.strategies.classifier import Classifier
 
@@ -131,10 +132,14 @@ def test_lbfgs_finds_the_minimum_of_a_convex_function() -> None:
 
 
 def rates(name: str, warmup_share: float, steps: int, layer_decay: float = 1.0) -> list[list[float]]:
+    return rates_of(Warmup(name, warmup_share), steps, layer_decay)
+
+
+def rates_of(scheduler: SchedulerConfig, steps: int, layer_decay: float) -> list[list[float]]:
     """The rate of every group at every step, and after the last."""
     config = AdamW("adamw", 32, 1e-3, 0.1, [0.9, 0.999], 1e-8, layer_decay, None)
     optimizer = build_optimizer(config, [(nn.Parameter(torch.ones(1, 1)), height) for height in (0, 1, 3)])
-    schedule = build_schedule(Warmup(name, warmup_share), optimizer, steps)
+    schedule = build_schedule(scheduler, optimizer, steps)
     assert schedule is not None
     found = []
     for _ in range(steps + 1):
@@ -180,3 +185,21 @@ def test_the_slanted_triangle_is_the_published_one(steps: int, share: float, rat
     for step, rate in enumerate(rates):
         p = step / cut if step < cut else 1 - (step - cut) / (cut * (1 / share - 1))
         assert rate == pytest.approx((1 + p * (ratio - 1)) / ratio)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 19, 64])
+@pytest.mark.parametrize("share", [0.1, 0.35, 0.9])
+def test_the_slanted_triangle_peaks_at_a_whole_step_and_stays_above_its_floor(steps: int, share: float) -> None:
+    rates = [slanted_triangular(step, steps, share, 32.0) for step in range(steps + 1)]
+    cut = max(1, math.floor(Fraction(str(share)) * steps))
+    assert rates[0] == pytest.approx(1 / 32) and rates[cut] == 1.0 == max(rates)
+    assert all(1 / 32 - 1e-12 <= rate <= 1 for rate in rates)
+    assert steps == cut or rates[-1] == pytest.approx(1 / 32)
+    assert rates == sorted(rates[: cut + 1]) + sorted(rates[cut + 1 :], reverse=True)
+
+
+def test_the_slanted_triangle_scales_every_groups_rate() -> None:
+    config = SlantedTriangular("slanted_triangular", cut_share=0.2, ratio=16.0)
+    for step, (first, second, fourth) in enumerate(rates_of(config, 20, layer_decay=0.5)):
+        assert first == pytest.approx(1e-3 * slanted_triangular(step, 20, 0.2, 16.0))
+        assert (second, fourth) == (pytest.approx(first * 0.5), pytest.approx(first * 0.125))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
-EPOCHS, BATCH_WORDS, RATE = 4, 512, 1e-3
+EPOCHS, EPOCH_WORDS, BATCH_WORDS, RATE = 4, 20_000, 512, 1e-3
 FORMAT = 1  # part of the key: raise it when a fitted head's meaning changes
 
 
@@ -83,7 +83,11 @@ def fit_reading_head(base: Pretrained, text: MaskedText, device: torch.device, s
         with torch.no_grad():
             head.bias.copy_((counts / counts.sum()).log())  # from the frequencies of words
         optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.01)
-        steps = [part for _ in range(EPOCHS) for part in torch.randperm(len(words), device=words.device).split(BATCH_WORDS)]  # type: ignore[no-untyped-call]
+        steps = [
+            part
+            for _ in range(EPOCHS)
+            for part in torch.randperm(len(words), device=words.device)[:EPOCH_WORDS].split(BATCH_WORDS)
+        ]  # type: ignore[no-untyped-call]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(steps))
         console = Console(stderr=True)
         for part in track(steps, "Fitting the reading head", console=console, transient=True, disable=not show_progress):

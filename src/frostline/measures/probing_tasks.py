@@ -88,7 +88,7 @@ def make_task(name: str, texts: Sequence[str], sentences: int, seed: int) -> Pro
     needed = round(LEAST * len(classes) / min(SHARES.values()))
     if sentences < needed:
         raise FrostlineError(
-            f"{sentences:,} sentences are too few for {name}: raise measure.layers.task_sentences to {needed:,} or more, {LEAST} "
+            f"{sentences:,} sentences are too few for {name}: raise task_sentences to {needed:,} or more, {LEAST} "
             f"of each of {len(classes)} classes in every split."
         )
     chosen: list[tuple[_Example, str]] = []

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from frostline.measures.probing_tasks import LEVELS
 from frostline.measures.statistics import Interval, hierarchical_bootstrap, paired_difference
 from frostline.report.arms import Arm, names
+from frostline.report.costs import forgetting_figure, losses_figure
 from frostline.report.figures import FAINT, ICE_TO_FIRE, INK, inked, plain, save
 from frostline.report.table import percent
+from frostline.runs.curves import read_epochs
 from frostline.runs.measured import read_table
 from frostline.runs.sweep import read_config, value_of
 
@@ -104,6 +106,13 @@ def measured_figures(sweep_dir: Path, arms: Sequence[Arm]) -> dict[str, Figure]:
         pooling = pooling_of(sweep_dir / arms[0].runs[0])
         figures["cka_by_layer"] = cka_figure(geometry, pooling)
         figures["procrustes_by_layer"] = procrustes_figure(geometry, pooling)
+    if forgetting := read_measures(sweep_dir, arms, "forgetting"):
+        figures["forgetting"] = forgetting_figure(forgetting)
+    if overfitting := read_measures(sweep_dir, arms, "overfitting"):
+        runs = {name: arm.runs for name, arm in zip(names(arms), arms, strict=True) if name in overfitting}
+        epochs = {name: [read_epochs(sweep_dir / run / "curves.csv") for run in of_arm] for name, of_arm in runs.items()}
+        if shown := {name: found for name, of_arm in epochs.items() if (found := [e for e in of_arm if len(e)])}:
+            figures["losses"] = losses_figure(shown)
     return figures
 
 

@@ -18,6 +18,7 @@ from frostline.errors import FrostlineError
 from frostline.report.answer import best_and_by_how_much
 from frostline.report.arms import Arm, names, summarise
 from frostline.report.figures import accuracy_by_depth, colours, inline_svg
+from frostline.report.learning import crossing_in_words, learning_curves, learning_figure, spread
 from frostline.report.measures import layers_in_words, measured_figures, read_measures
 from frostline.report.table import cells, notes, scientific
 from frostline.report.verdict import judge
@@ -48,6 +49,7 @@ def write_page(sweep_dir: Path) -> Path:
     titles, rows = cells(arms)
     curves = read_curves(sweep_dir, results, arms)
     plotted, maps = bool(curves["runs"]), read_maps(sweep_dir, arms)
+    learned = learning_curves(sweep_dir, arms)
     verdict = judge(sweep_dir, arms)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -65,6 +67,9 @@ def write_page(sweep_dir: Path) -> Path:
         layers=layers_told(sweep_dir, arms),
         measured={stem: Markup(inline_svg(figure)) for stem, figure in measured_figures(sweep_dir, arms).items()},
         maps=maps,
+        spread=spread(sweep_dir, arms),
+        crossings=crossing_in_words(learned),
+        learning=Markup(inline_svg(learning_figure(learned))) if learned else None,
         curves=curves,  # embedded with Jinja's tojson, which escapes <, > and &
         plotlyjs=Markup(get_plotlyjs().replace("</script", "<\\/script")) if plotted or maps else None,
         results=results.dropna(axis="columns", how="all"),
