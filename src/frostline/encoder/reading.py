@@ -83,11 +83,8 @@ def fit_reading_head(base: Pretrained, text: MaskedText, device: torch.device, s
         with torch.no_grad():
             head.bias.copy_((counts / counts.sum()).log())  # from the frequencies of words
         optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.01)
-        steps = [
-            part
-            for _ in range(EPOCHS)
-            for part in torch.randperm(len(words), device=words.device)[:EPOCH_WORDS].split(BATCH_WORDS)
-        ]  # type: ignore[no-untyped-call]
+        orders = [torch.randperm(len(words), device=words.device)[:EPOCH_WORDS] for _ in range(EPOCHS)]
+        steps = [order[i : i + BATCH_WORDS] for order in orders for i in range(0, len(order), BATCH_WORDS)]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(steps))
         console = Console(stderr=True)
         for part in track(steps, "Fitting the reading head", console=console, transient=True, disable=not show_progress):
