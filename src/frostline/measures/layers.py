@@ -150,9 +150,9 @@ def _made_task(
     labels = {split: torch.from_numpy(made.labels[made.rows(split)]) for split in SPLITS}
     task = _with_baselines(Task(f"{name}.", labels, len(made.classes)), texts, config, seed)
     tokens = {split: subject.tokenise_texts(lines) for split, lines in texts.items()}
-    random_features = subject.pooled(random, tokens, config.poolings) if random else None
-    features = subject.pooled(subject.adapted, tokens, config.poolings)
-    _probe(table, task, features, config, own_pooling(subject, config), random_features)
+    pooling = own_pooling(subject, config)
+    random_features = subject.pooled(random, tokens, [pooling]) if random else None
+    _probe(table, task, subject.pooled(subject.adapted, tokens, [pooling]), config, pooling, random_features)
 
 
 def _token_tasks(table: MeasureTable, subject: Subject, config: LayersMeasure, seed: int, random: Pretrained | None) -> None:
