@@ -144,7 +144,7 @@ def _difference(
 def _ends(arms: Sequence[Arm], sweep_dir: Path, key: str) -> tuple[object, object]:
     """The least and the greatest value of a key among the runs that train something of the encoder."""
     runs = [run for arm in arms if arm.strategy != "frozen" for run in arm.tried]
-    values = sorted({value_of(read_config(sweep_dir / run), key) for run in runs})
+    values = sorted({value for run in runs if (value := value_of(read_config(sweep_dir / run), key)) is not None})
     if len(values) < 2:
         raise FrostlineError(f"Runs with two values of {key} are needed.")
     return values[0], values[-1]
