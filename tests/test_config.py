@@ -46,6 +46,7 @@ GIVEN = {
 }
 # What does not fit: nothing to hold on to, no weight matrix that trains, or nothing that trains at all.
 UNFIT = {
+    "lp_ft": {"reinit"},
     "lora": {"mixout", "l2_sp", "ewc", "reinit", "wise_ft"},
     "bitfit": {"mixout", "reinit"},
     "frozen": set(choices_of("remedy")),

@@ -6,7 +6,17 @@ from collections.abc import Iterable
 
 from frostline.errors import FrostlineError
 from frostline.ranges import MONITORED
-from frostline.schema import BitFitStrategy, Config, Constant, FrozenStrategy, GradualStrategy, Lbfgs, LoraStrategy, RandomModel
+from frostline.schema import (
+    BitFitStrategy,
+    Config,
+    Constant,
+    FrozenStrategy,
+    GradualStrategy,
+    Lbfgs,
+    LoraStrategy,
+    LpFtStrategy,
+    RandomModel,
+)
 
 
 def check_contradictions(config: Config) -> None:
@@ -67,6 +77,7 @@ def _check_remedies(config: Config) -> None:
     for kind, refused, why in (
         (LoraStrategy, ("mixout", "l2_sp", "ewc", "reinit", "wise_ft"), "trains updates and leaves the pretrained weights alone"),
         (BitFitStrategy, ("mixout", "reinit"), "trains no weight matrix"),
+        (LpFtStrategy, ("reinit",), "fits its probe on the blocks as they were pretrained"),
     ):
         found = [name for name in refused if name in remedies]
         _require(

@@ -91,8 +91,8 @@ def test_the_page_opens_with_the_answer(sweep: Path, page: Page) -> None:
 def test_all_sections_are_there_and_tables_have_headers(page: Page) -> None:
     for title in ("Answer", "Comparison", "Curves", "All runs", "How it was made"):
         assert title in page.text
-    assert page.count("table") == 2
-    assert page.count("th", scope="row") == 3 + 14  # arms, jobs
+    assert page.count("table") == 3
+    assert page.count("th", scope="row") == 3 + 3 + 14  # arms, their spread over seeds, jobs
     assert page.count("svg") == 1
 
 

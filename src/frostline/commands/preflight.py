@@ -64,6 +64,10 @@ def check_surroundings(config: Config) -> None:
     depth = getattr(config.strategy, "frozen_depth", 0)
     check_depth(depth, encoder.blocks, encoder.family)
     check_thaw(config, encoder.blocks - depth)
+    needs_blocks = isinstance(config.strategy, GradualStrategy) or "reinit" in config.remedy
+    if encoder.family.shares_blocks and needs_blocks:
+        what = "remedy=reinit" if "reinit" in config.remedy else "strategy=gradual"
+        raise FrostlineError(f"{what} treats blocks apart, but this encoder shares one block among all its layers.")
     if isinstance(config.strategy, FrozenStrategy) and isinstance(config.strategy.layer, int):
         check_depth(config.strategy.layer, encoder.blocks, encoder.family, key="strategy.layer")
     if isinstance(config.strategy, LoraStrategy):
