@@ -60,7 +60,7 @@ def build_classifier(
     remedies = Remedies(config.remedy, encoder, config.seed) if config.remedy else None
     reads_all = bool(config.remedy.keys() & {"ewc", "replay"})
     if isinstance(strategy, GradualStrategy):
-        module: PartialClassifier = GradualClassifier(encoder, *common, reads_all, strategy.epochs_per_block)
+        module: PartialClassifier = GradualClassifier(encoder, *common, reads_all, epochs_per_block=strategy.epochs_per_block)
     else:
         module = (FullClassifier if isinstance(strategy, FullStrategy) else PartialClassifier)(encoder, *common, reads_all)
     if remedies is not None:

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from frostline.encoder.families import family_of
-from frostline.encoder.split import SplitEncoder
-from frostline.schema import OptimizerConfig, SchedulerConfig
 from frostline.strategies.partial import PartialClassifier
 
 
@@ -22,28 +20,14 @@ class GradualClassifier(PartialClassifier):
     """An encoder that thaws from the top down to a depth, a block at a time.
 
     Args:
-        encoder: the pretrained encoder, split at the depth where the thaw ends.
-        pooling: as in :func:`frostline.encoder.pool.pool`.
-        classes: how many.
-        optimizer: how to update what trains.
-        scheduler: how the learning rate changes, over all epochs.
-        seed: the run's seed.
-        reads_all: the states of all tokens are wanted.
+        args: as of :class:`PartialClassifier`; the encoder is split at the depth where the thaw ends, and the learning rate's
+            schedule goes over all epochs.
         epochs_per_block: epochs until the next block thaws.
     """
 
-    def __init__(
-        self,
-        encoder: SplitEncoder,
-        pooling: str,
-        classes: int,
-        optimizer: OptimizerConfig,
-        scheduler: SchedulerConfig,
-        seed: int,
-        reads_all: bool,
-        epochs_per_block: int,
-    ):
-        super().__init__(encoder, pooling, classes, optimizer, scheduler, seed, reads_all)
+    def __init__(self, *args: Any, epochs_per_block: int):
+        super().__init__(*args)
+        encoder = self.encoder
         self.epochs_per_block = epochs_per_block
         assert encoder.suffix is not None
         blocks = encoder.suffix.get_submodule(family_of(encoder.suffix.config.model_type).blocks)

@@ -70,8 +70,6 @@ def disagreement(first: Tensor, second: Tensor) -> Tensor:
 
 def interpolate(start: Weights, end: Weights, alpha: float) -> dict[str, Tensor]:
     """Return ``(1 - alpha) theta_0 + alpha theta`` by name; at 0 and 1 the ends bit for bit (Wortsman et al. 2022, eq. 1)."""
-    if alpha in (0, 1):
-        return {name: (weight if alpha else start[name]).clone() for name, weight in end.items()}
     return {name: torch.lerp(start[name], weight, alpha) for name, weight in end.items()}
 
 
@@ -122,6 +120,7 @@ class Remedies(nn.Module):
         if isinstance(l2_sp := self.chosen.get("l2_sp"), L2Sp):
             loss = loss + l2_sp.strength * distance(weights, self.start)
         if isinstance(ewc := self.chosen.get("ewc"), Ewc):
+            assert self.importance is not None
             loss = loss + ewc.strength * distance(weights, self.start, self.importance)
         if isinstance(replay := self.chosen.get("replay"), Replay) and is_due(module.global_step, replay.share):
             assert self.rehearsal is not None
