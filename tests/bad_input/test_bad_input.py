@@ -215,7 +215,7 @@ DEPTH: dict[str, tuple[list[str], list[str]]] = {
         ["strategy.frozen_depth is 2", "shares one block", "use 0 or 4"],
     ),
     "nothing to tune after the probe": (
-        ["model=minilm", "strategy=lp_ft", "strategy.frozen_depth=6"],
+        ["strategy=lp_ft", "strategy.frozen_depth=4"],
         ["strategy=lp_ft needs a block that is not frozen", "lower it"],
     ),
     "no biases left": (["strategy=bitfit", "strategy.frozen_depth=4"], ["strategy=bitfit needs a block that is not frozen"]),
