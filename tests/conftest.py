@@ -16,6 +16,8 @@ import pytest
 
 # Threads that wait asleep: where several processes share few cores, spinning ones keep the others from their work for minutes.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
