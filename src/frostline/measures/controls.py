@@ -14,6 +14,7 @@ from torch import Tensor
 from frostline.errors import FrostlineError
 
 Labels = Mapping[str, Tensor]  # per split, class numbers, [items], int64
+BAG_C_GRID = (0.1, 1.0, 10.0, 100.0)  # rows of TF-IDF have length 1, so the best penalty is weaker than a probe's
 
 
 def majority_accuracy(labels: Labels) -> float:
@@ -22,7 +23,9 @@ def majority_accuracy(labels: Labels) -> float:
     return float((labels["test"] == most_frequent).double().mean())
 
 
-def tfidf_correct(texts: Mapping[str, Sequence[str]], labels: Labels, C_grid: Iterable[float]) -> NDArray[np.bool_]:
+def tfidf_correct(
+    texts: Mapping[str, Sequence[str]], labels: Labels, C_grid: Iterable[float] = BAG_C_GRID
+) -> NDArray[np.bool_]:
     """Return which test sentences logistic regression on TF-IDF of words and word pairs gets right, ``[sentences]``.
 
     Args:

@@ -222,5 +222,5 @@ def _fit(states: Mapping[str, Tensor], labels: dict[str, Tensor], classes: int, 
 def _with_baselines(task: Task, texts: dict[str, list[str]], config: LayersMeasure, seed: int) -> Task:
     if not config.baselines:
         return task
-    bags = tfidf_correct(texts, task.labels, config.C_grid)
+    bags = tfidf_correct(texts, task.labels)
     return dataclasses.replace(task, control=control_labels(texts, task.labels, seed), bags=bags)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from frostline.strategies.probes import exact_probes
 
-C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+C_GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 ROUGH_TOLERANCE = 1e-5  # of the gradient, while a strength is chosen
 MAX_WIDENINGS = 3  # how often a grid whose best value lies on its edge grows tenfold
 

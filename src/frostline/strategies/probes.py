@@ -113,8 +113,8 @@ def _solve(features: Tensor, labels: Tensor, classes: int, strengths: Sequence[f
 def _descend(problem: _Problem, ridge: Tensor, weights: Tensor, tolerance: float, iterations: int) -> tuple[Tensor, float]:
     """Minimise by nonlinear conjugate gradients (Polak & Ribière 1969), never uphill (Gilbert & Nocedal 1992).
 
-    The preconditioner takes every sentence's curvature for the mean curvature, which makes the Hessian diagonal on the
-    principal axes for every strength.
+    The preconditioner takes every sentence's curvature for the mean curvature, which makes the Hessian the Kronecker product
+    of one matrix over classes and one over features, and so diagonal on the axes of both for every strength.
 
     Args:
         problem: in the precision to compute in.
@@ -148,9 +148,9 @@ def _descend(problem: _Problem, ridge: Tensor, weights: Tensor, tolerance: float
                 tensor[going] for tensor in state
             )
 
-        curvature = (1 - probabilities.square().sum(dim=1)).mean(dim=1) / (len(contrasts) - 1)
-        curvature = curvature.clamp(min=torch.finfo(curvature.dtype).eps)[:, None, None]
-        scaled = gradient @ problem.axes / (curvature * problem.spectrum + ridge) @ problem.axes.T
+        of_classes, basis = _class_curvature(probabilities, contrasts)
+        scaled = basis.mT @ gradient @ problem.axes / (of_classes * problem.spectrum + ridge)
+        scaled = basis @ scaled @ problem.axes.T
         decrement = _dot(gradient, scaled)
         beta = ((decrement - _dot(last_gradient, scaled)) / last_decrement).clamp(min=0)
         direction = beta[:, None, None] * direction - scaled
@@ -164,6 +164,13 @@ def _descend(problem: _Problem, ridge: Tensor, weights: Tensor, tolerance: float
         # The precision is used up where not even the preconditioned gradient moves a weight any more.
         stuck = (weights == before).all(dim=(1, 2)) & (direction == -scaled).all(dim=(1, 2))
     return solution, error.max().item()
+
+
+def _class_curvature(probabilities: Tensor, contrasts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean Hessian with respect to the contrasts' logits: eigenvalues ``[problems, classes - 1, 1]`` and eigenvectors."""
+    mean = probabilities.mean(dim=2).diag_embed() - probabilities @ probabilities.mT / probabilities.shape[2]
+    values, vectors = torch.linalg.eigh(contrasts.T @ mean @ contrasts)
+    return values.clamp(min=torch.finfo(values.dtype).eps)[..., None], vectors
 
 
 def _line_search(
