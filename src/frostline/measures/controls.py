@@ -23,9 +23,7 @@ def majority_accuracy(labels: Labels) -> float:
     return float((labels["test"] == most_frequent).double().mean())
 
 
-def tfidf_correct(
-    texts: Mapping[str, Sequence[str]], labels: Labels, C_grid: Iterable[float] = BAG_C_GRID
-) -> NDArray[np.bool_]:
+def tfidf_correct(texts: Mapping[str, Sequence[str]], labels: Labels, C_grid: Iterable[float] = BAG_C_GRID) -> NDArray[np.bool_]:
     """Return which test sentences logistic regression on TF-IDF of words and word pairs gets right, ``[sentences]``.
 
     Args:

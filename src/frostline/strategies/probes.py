@@ -167,7 +167,7 @@ def _descend(problem: _Problem, ridge: Tensor, weights: Tensor, tolerance: float
 
 
 def _class_curvature(probabilities: Tensor, contrasts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean Hessian with respect to the contrasts' logits: eigenvalues ``[problems, classes - 1, 1]`` and eigenvectors."""
+    """Return the mean Hessian in the contrasts' logits: eigenvalues ``[problems, classes - 1, 1]`` and eigenvectors."""
     mean = probabilities.mean(dim=2).diag_embed() - probabilities @ probabilities.mT / probabilities.shape[2]
     values, vectors = torch.linalg.eigh(contrasts.T @ mean @ contrasts)
     return values.clamp(min=torch.finfo(values.dtype).eps)[..., None], vectors
