@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,40 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from frostline.report.figures import FAINT, ICE_TO_FIRE, INK, inked, plain, save
+from frostline.measures.statistics import t_interval
+from frostline.report.arms import Arm, names
+from frostline.report.figures import FAINT, ICE_TO_FIRE, INK, colours, inked, plain, save
 from frostline.runs.curves import read_epochs
 
 Tables = Mapping[str, Sequence[pd.DataFrame]]  # per arm, a measure's table for each seed
-PROBES = {"fixed": "fixed probes", "aligned": "aligned probes", "retrained": "retrained probes"}
-RETENTION = {
-    "similarity_correlation_change": "sentence similarity",
-    "halves_reciprocal_rank_change": "halves found",
-    "out_of_domain_accuracy_change": "other domains",
-}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel of the forgetting figure: statistics with their words, what its axis says, and the unit's factor."""
+
+    statistics: dict[str, str]
+    words: str
+    unit: float
+
+
+PANELS = (
+    Panel(
+        {f"{kind}_probe_accuracy_change": f"{kind} probes" for kind in ("fixed", "aligned", "retrained")},
+        "probing tasks, change in points",
+        100,
+    ),
+    Panel(
+        {
+            "similarity_correlation_change": "sentence similarity",
+            "halves_reciprocal_rank_change": "halves found",
+            "out_of_domain_accuracy_change": "other domains",
+        },
+        "skills, change in points",
+        100,
+    ),
+    Panel({"reading_loss_change": "reading loss"}, "masked words, change in nats", 1),
+)
 
 
 def draw_overfitting(run_dir: Path, path_stem: Path) -> None:
@@ -56,29 +81,68 @@ def losses_figure(arms: Tables) -> Figure:
 
 
 def forgetting_figure(arms: Tables) -> Figure:
-    """Draw what every arm lost against the pretrained encoder: by kind of probe, of its skills, and of reading."""
+    """Draw what every arm lost against the pretrained encoder: by kind of probe, of its skills, and of reading.
+
+    What no arm measured has no panel.
+    """
+    by_arm = [rows[rows["layer"].isna()] for rows in map(pd.concat, arms.values())]
+    measured = set(pd.concat(by_arm)["statistic"])
+    panels = [panel for panel in PANELS if measured & set(panel.statistics)]
     with inked():
-        figure = Figure(figsize=(11.2, 0.9 + 0.5 * max(4, len(arms))), layout="constrained")
+        figure = Figure(figsize=(2 + 3.1 * max(1, len(panels)), 0.9 + 0.5 * max(4, len(arms))), layout="constrained")
         FigureCanvasAgg(figure)
-        probes, skills, reading = figure.subplots(1, 3, sharey=True)
-        for row, tables in enumerate(arms.values()):
-            rows = pd.concat(tables)
-            single = rows[rows["layer"].isna()]
-            for i, (kind, words) in enumerate(PROBES.items()):
-                _bar(probes, single, f"{kind}_probe_accuracy_change", row, i, words, 100)
-            for i, (statistic, words) in enumerate(RETENTION.items()):
-                _bar(skills, single, statistic, row, i, words, 100)
-            _bar(reading, single, "reading_loss_change", row, 1, "reading loss, nats", 1)
-        probes.set_yticks(range(len(arms)), list(arms))
-        probes.invert_yaxis()
-        for axes, words in ((probes, "probing tasks, change in points"), (skills, "skills, change in points"), (reading, "")):
+        for axes, panel in zip(figure.subplots(1, max(1, len(panels)), sharey=True, squeeze=False)[0], panels, strict=False):
+            for row, rows in enumerate(by_arm):
+                for i, (statistic, words) in enumerate(panel.statistics.items()):
+                    _bar(axes, rows, statistic, row, i, words, panel.unit)
+            axes.set_yticks(range(len(arms)), list(arms))
+            axes.set_ylim(len(arms) - 0.4, -0.6)
             axes.axvline(0, color=FAINT, linewidth=1)
-            axes.set_xlabel(words or "masked words, change in nats")
+            axes.set_xlabel(panel.words)
             handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-            if handles:
-                axes.legend(handles.values(), handles.keys(), frameon=False, fontsize=8)
+            axes.legend(handles.values(), handles.keys(), frameon=False, fontsize=8)
             plain(axes)
             axes.grid(axis="y", visible=False)
+    return figure
+
+
+def tradeoff_figure(arms: Sequence[Arm], tables: Tables) -> Figure | None:
+    """Draw test accuracy against the pretrained skill that is left, an arm a disc as large as its training took long.
+
+    The skill is sentence similarity (``similarity_correlation_change``); lines are 95 % intervals.
+
+    Args:
+        arms: of a sweep.
+        tables: what ``measure=forgetting`` found, by the arms' names.
+
+    Returns:
+        the figure; None if fewer than two arms have both.
+    """
+    points = []
+    for name, arm, colour in zip(names(arms), arms, colours(arms), strict=True):
+        rows = pd.concat(tables[name]) if name in tables else pd.DataFrame(columns=["statistic", "value"])
+        kept = rows[rows["statistic"] == "similarity_correlation_change"]["value"].dropna().to_numpy(dtype=float)
+        if arm.test is not None and len(kept):
+            points.append((name, arm, arm.test, kept, colour))
+    if len(points) < 2:
+        return None
+    with inked():
+        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        longest = max(arm.fit_seconds for _, arm, *_ in points)
+        for name, arm, test, kept, colour in points:
+            x, y = kept.mean(), 100 * test.mean
+            axes.plot([x, x], [100 * test.low, 100 * test.high], color=colour, linewidth=1.5)
+            if len(kept) > 1:
+                interval = t_interval(kept)
+                axes.plot([interval.low, interval.high], [y, y], color=colour, linewidth=1.5)
+            axes.scatter(x, y, s=30 + 370 * arm.fit_seconds / longest, color=colour, alpha=0.8)
+            axes.annotate(f"{name}\n{arm.fit_seconds:.0f} s", (x, y), (9, 5), textcoords="offset points", fontsize=8)
+        axes.margins(0.15)
+        axes.set_xlabel("pretrained skill: change of the similarity correlation   (right: more is kept)")
+        axes.set_ylabel("test accuracy, %")
+        plain(axes)
     return figure
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from frostline.measures.probing_tasks import LEVELS
 from frostline.measures.statistics import Interval, hierarchical_bootstrap, paired_difference
 from frostline.report.arms import Arm, names
-from frostline.report.costs import forgetting_figure, losses_figure
+from frostline.report.costs import forgetting_figure, losses_figure, tradeoff_figure
 from frostline.report.figures import FAINT, ICE_TO_FIRE, INK, inked, plain, save
 from frostline.report.table import percent
 from frostline.runs.curves import read_epochs
@@ -108,6 +108,8 @@ def measured_figures(sweep_dir: Path, arms: Sequence[Arm]) -> dict[str, Figure]:
         figures["procrustes_by_layer"] = procrustes_figure(geometry, pooling)
     if forgetting := read_measures(sweep_dir, arms, "forgetting"):
         figures["forgetting"] = forgetting_figure(forgetting)
+        if (tradeoff := tradeoff_figure(arms, forgetting)) is not None:
+            figures["tradeoff"] = tradeoff
     if overfitting := read_measures(sweep_dir, arms, "overfitting"):
         runs = {name: arm.runs for name, arm in zip(names(arms), arms, strict=True) if name in overfitting}
         epochs = {name: [read_epochs(sweep_dir / run / "curves.csv") for run in of_arm] for name, of_arm in runs.items()}
