@@ -15,6 +15,7 @@ from frostline.schema import (
     Lbfgs,
     LoraStrategy,
     LpFtStrategy,
+    PackagedData,
     RandomModel,
 )
 
@@ -28,6 +29,11 @@ def check_contradictions(config: Config) -> None:
     data, model, strategy, optimizer, trainer = config.data, config.model, config.strategy, config.optimizer, config.trainer
     left = 1 - data.validation_share - data.test_share
     _require(left > 0, "data.validation_share and data.test_share leave no sentence for training.")
+    is_mixed = isinstance(data, PackagedData) and data.domain == "mixed"
+    _require(not (is_mixed and data.skew is not None), "data.skew is drawn from one domain; leave out data.domain=mixed.")
+    _require(
+        data.mitigation is None or data.skew is not None, "data.mitigation takes a skew out again, but data.skew is null; set it."
+    )
     if isinstance(model, RandomModel):
         fits = model.width % model.heads == 0
         _require(fits, f"model.width ({model.width}) must be a multiple of model.heads ({model.heads}).")

@@ -33,6 +33,14 @@ EFFECTS = (
     "compromise",
     "probe_first_out_of_domain",
     "best_remedy",
+    "stereotypes_in_the_encoder",
+    "least_step_with_skew",
+    "gap_with_scarcity",
+    "gap_with_annotation_bias",
+    "gap_with_imbalance",
+    "gap_of_full_over_frozen",
+    "upstream_downstream_correlation",
+    "misreading_of_dialect",
 )
 MONITORED = {"val/accuracy": "max", "val/macro_f1": "max", "val/loss": "min"}
 
@@ -50,6 +58,11 @@ def is_size(value: Any) -> bool:
         return parse_size(value) > 0
     except ValueError:
         return False
+
+
+def is_marker(value: str) -> bool:
+    """Whether a text has a place for a name and one for a sentence."""
+    return value.count("{name}") == 1 and value.count("{text}") == 1
 
 
 def some_of(choices: Collection[str]) -> Rule:
@@ -92,7 +105,13 @@ RANGES: dict[str, Rule] = {
         "a share greater than 0 for every class, in the classes' order, 1 in all",
     ),
     "data.label_noise": SHARE_FROM_0,
-    "data.label_noise_where": (lambda v: 0 < v.find("=") < len(v) - 1, "<column>=<value>, such as label=positive"),
+    "data.label_noise_where": (
+        lambda v: all(0 < part.find("=") < len(part) - 1 for part in v.split(",")),
+        "<column>=<value>, such as label=positive, or several joined by commas",
+    ),
+    "data.skew": (lambda v: 0.5 <= v < 1, "in [0.5, 1)"),
+    "data.mitigation": ("subsample", "reweight", "counterfactual"),
+    "data.marker": (is_marker, "a text with {name} and {text}, such as '{name} wrote: {text}'"),
     "data.domain": ("narrow", "mixed"),
     "strategy.epochs_per_block": AT_LEAST_ONE,
     "strategy.rank": AT_LEAST_ONE,
@@ -163,6 +182,19 @@ RANGES: dict[str, Rule] = {
     "measure.forgetting.domains": some_of(DOMAINS),
     "measure.forgetting.path": (lambda v: all(0 <= a <= 1 for a in v), "a list of numbers in [0, 1]"),
     "measure.forgetting.seed": SEED,
+    "measure.association.sentences": (
+        lambda v: len(v) > 0 and all(sentence.count("{word}") == 1 for sentence in v),
+        "a list of sentences with one {word} each",
+    ),
+    "measure.association.poolings": some_of(POOLINGS),
+    "measure.association.permutations": (lambda v: v >= 100, "at least 100"),
+    "measure.association.seed": SEED,
+    "measure.likelihood.parts": some_of(("crows_pairs", "stereoset", "templates")),
+    "measure.likelihood.sentences": AT_LEAST_ONE,
+    "measure.likelihood.seed": SEED,
+    "measure.counterfactual.dialect_sentences": NOT_NEGATIVE,
+    "measure.amplification.permutations": AT_LEAST_ONE,
+    "measure.amplification.seed": SEED,
     "claim.effect": EFFECTS,
     "claim.supported": ("above", "below"),
     "claim.min_seeds": AT_LEAST_ONE,

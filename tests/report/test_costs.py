@@ -38,7 +38,7 @@ def test_only_what_was_measured_has_a_panel(tmp_path: Path, statistics: dict[str
     runs(tmp_path, **statistics)
     arms = summarise(tmp_path, collect(tmp_path))
     figure = forgetting_figure(read_measures(tmp_path, arms, "forgetting"))
-    assert [axes.get_xlabel().split()[0] for axes in figure.axes] == panels
+    assert [axes.get_xlabel().split()[0].strip(",") for axes in figure.axes] == panels
     assert [label.get_text()[:4] for label in figure.axes[0].get_yticklabels()] == ["froz", "full"]
 
 

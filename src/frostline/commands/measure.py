@@ -7,18 +7,34 @@ from pathlib import Path
 
 from frostline.commands.report import report
 from frostline.errors import FrostlineError
+from frostline.measures.amplification import measure_amplification
+from frostline.measures.association import measure_association
+from frostline.measures.counterfactual import measure_counterfactual
 from frostline.measures.forgetting import measure_forgetting
 from frostline.measures.geometry import measure_geometry
 from frostline.measures.layers import measure_layers
+from frostline.measures.likelihood import measure_likelihood
 from frostline.measures.overfitting import measure_overfitting
 from frostline.measures.subject import Subject, load_subject
 from frostline.once import Once
+from frostline.report.bias import draw_amplification, draw_association, draw_counterfactual
 from frostline.report.costs import draw_forgetting, draw_overfitting
 from frostline.report.measures import draw_geometry, draw_layers
 from frostline.runs.directory import read_manifest
 from frostline.runs.files import write_csv, write_parquet
 from frostline.runs.sweep import job_folders
-from frostline.schema import ForgettingMeasure, GeometryMeasure, LayersMeasure, MeasureConfig, OverfittingMeasure, PathsConfig
+from frostline.schema import (
+    AmplificationMeasure,
+    AssociationMeasure,
+    CounterfactualMeasure,
+    ForgettingMeasure,
+    GeometryMeasure,
+    LayersMeasure,
+    LikelihoodMeasure,
+    MeasureConfig,
+    OverfittingMeasure,
+    PathsConfig,
+)
 
 log = logging.getLogger(__name__)
 
@@ -101,3 +117,17 @@ def _write(subject: Subject, config: MeasureConfig) -> None:
         table = measure_forgetting(subject, config)
         write_csv(tables / "forgetting.csv", table)
         draw_forgetting(table, figures / "forgetting")
+    if isinstance(config, AssociationMeasure):
+        table = measure_association(subject, config)
+        write_csv(tables / "association.csv", table)
+        draw_association(table, figures / "association")
+    if isinstance(config, LikelihoodMeasure):
+        write_csv(tables / "likelihood.csv", measure_likelihood(subject, config))
+    if isinstance(config, CounterfactualMeasure):
+        table = measure_counterfactual(subject, config)
+        write_csv(tables / "counterfactual.csv", table)
+        draw_counterfactual(table, figures / "counterfactual")
+    if isinstance(config, AmplificationMeasure):
+        table = measure_amplification(subject, config)
+        write_csv(tables / "amplification.csv", table)
+        draw_amplification(table, subject.config.data.skew or 0.5, figures / "amplification")

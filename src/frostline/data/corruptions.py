@@ -23,7 +23,7 @@ def flip_labels(
         train: the training split, labels as class names.
         class_names: all of them.
         share: of the sentences that ``where`` names, in [0, 1).
-        where: ``<column>=<value>``; None for all sentences.
+        where: ``<column>=<value>``, or several joined by commas, which must all hold; None for all sentences.
         seed: the run's seed.
 
     Returns:
@@ -50,19 +50,21 @@ def permute_labels(train: datasets.Dataset, seed: int) -> datasets.Dataset:
 
 
 def _rows_where(train: datasets.Dataset, where: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    column, _, value = where.partition("=")
-    if column not in train.column_names:
-        known = [name for name in train.column_names if name not in ("text", "text_pair", CLEAN)]
-        hint = nearest(column, known) or f"; there are {choices(known)}."
-        raise FrostlineError(f"data.label_noise_where: the training sentences have no column '{column}'{hint}")
-    cells = [str(cell) for cell in train[column][:]]
-    rows = np.flatnonzero([cell == value for cell in cells])
-    if not len(rows):
-        raise FrostlineError(
-            f"data.label_noise_where: no training sentence has the value '{value}' in the column '{column}'"
-            f"{nearest(value, set(cells)) or '.'}"
-        )
-    return rows
+    is_meant = np.ones(len(train), dtype=bool)
+    for condition in where.split(","):
+        column, _, value = condition.strip().partition("=")
+        if column not in train.column_names:
+            known = [name for name in train.column_names if name not in ("text", "text_pair", CLEAN)]
+            hint = nearest(column, known) or f"; there are {choices(known)}."
+            raise FrostlineError(f"data.label_noise_where: the training sentences have no column '{column}'{hint}")
+        cells = [str(cell) for cell in train[column][:]]
+        is_meant &= [cell == value for cell in cells]
+        if not is_meant.any():
+            raise FrostlineError(
+                f"data.label_noise_where: no training sentence has the value '{value}' in the column '{column}'"
+                f"{nearest(value, set(cells)) or '.'}"
+            )
+    return np.flatnonzero(is_meant)
 
 
 def _relabelled(train: datasets.Dataset, labels: list[str]) -> datasets.Dataset:

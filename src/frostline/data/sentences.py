@@ -18,6 +18,7 @@ from frostline.data.corruptions import CLEAN, flip_labels, permute_labels
 from frostline.data.domains import mixed_domains
 from frostline.data.files import read_files
 from frostline.data.hub import read_hub
+from frostline.data.markers import mark, mitigated, skewed
 from frostline.data.packaged import read_packaged
 from frostline.data.scored import read_scored
 from frostline.data.splits import RawData, split_missing, subsample
@@ -27,8 +28,15 @@ from frostline.schema import DataConfig, FilesData, HubData, PackagedData, Score
 
 __all__ = ["LabelledData", "RawData", "load_data"]
 
-# Keys that change the training sentences after the splits are drawn.
-UNTOUCHED: dict[str, Any] = {"class_balance": None, "label_noise": 0.0, "label_noise_where": None, "permute_labels": False}
+# Keys that change sentences after the splits are drawn.
+UNTOUCHED: dict[str, Any] = {
+    "class_balance": None,
+    "label_noise": 0.0,
+    "label_noise_where": None,
+    "permute_labels": False,
+    "skew": None,
+    "mitigation": None,
+}
 log = logging.getLogger(__name__)
 
 
@@ -69,7 +77,10 @@ def load_data(config: DataConfig, cache_dir: Path, seed: int, once: Once | None 
     same = dataclasses.replace(config, batch_size=None, batch_tokens=None, max_length=0, train_size=None, **UNTOUCHED)
     splits, class_names, notes = (once or Once())("data", (same, cache_dir), lambda: _checked_splits(config, cache_dir))
     train, changed = _training_sentences(config, splits["train"], class_names, cache_dir, seed)
-    numbered = {name: _numbered(split, class_names) for name, split in (splits | {"train": train}).items()}
+    if config.skew is not None:
+        splits = {name: mark(split, name, config.marker, config.split_seed) for name, split in splits.items() if name != "train"}
+    parts = {"train": train, "validation": splits["validation"], "test": splits["test"]}
+    numbered = {name: _numbered(split, class_names) for name, split in parts.items()}
     hashes = {name: _hash(split) for name, split in numbered.items()}
     return LabelledData(numbered, class_names, notes | changed | _duplicates(numbered), hashes)
 
@@ -90,6 +101,12 @@ def _training_sentences(
     if isinstance(config, PackagedData) and config.domain == "mixed":
         train = mixed_domains(config, train, cache_dir, seed, balance)
         notes |= {f"train_domain_{name}": count for name, count in Counter(train["domain"][:]).items()}
+    elif config.skew is not None:
+        train = skewed(train, class_names, config.skew, config.marker, config.train_size, balance, seed)
+        notes |= {f"train_{cell.replace(', ', '_')}": count for cell, count in sorted(Counter(train["cell"][:]).items())}
+        if config.mitigation is not None:
+            train = mitigated(train, config.mitigation, config.marker, seed)
+            notes["train_after_mitigation"] = len(train)
     else:
         train = subsample(train, config.train_size, seed, balance)
     if config.permute_labels:

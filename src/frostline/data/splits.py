@@ -65,7 +65,12 @@ def split_missing(raw: RawData, validation_share: float, test_share: float, spli
 
 
 def subsample(
-    train: datasets.Dataset, train_size: int | float | None, seed: int, balance: Mapping[str, float] | None = None
+    train: datasets.Dataset,
+    train_size: int | float | None,
+    seed: int,
+    balance: Mapping[str, float] | None = None,
+    column: str = "label",
+    key: str = "data.class_balance",
 ) -> datasets.Dataset:
     """Keep a part of the training sentences: each class in proportion, but at least one sentence of it.
 
@@ -76,6 +81,8 @@ def subsample(
         train_size: a count (int), a share (float in (0, 1)) or None for as many as there are.
         seed: the run's seed.
         balance: the share of every class among those kept, by its name; None for its share in ``train``.
+        column: what counts as a class.
+        key: the configuration key that asked for the balance.
 
     Returns:
         The kept sentences, in the order of ``train``.
@@ -87,13 +94,13 @@ def subsample(
     if train_size is None and balance is None:
         return train
     total = len(train)
-    classes, numbers, counts = np.unique(np.asarray(train["label"][:]), return_inverse=True, return_counts=True)
+    classes, numbers, counts = np.unique(np.asarray(train[column][:]), return_inverse=True, return_counts=True)
     if balance is None:
         shares = counts / total
         most = total
     else:
         if absent := sorted(balance.keys() - {str(name) for name in classes}):
-            raise FrostlineError(f"data.class_balance wants sentences of class '{absent[0]}', but no training sentence is of it.")
+            raise FrostlineError(f"{key} wants sentences of class '{absent[0]}', but no training sentence is of it.")
         shares = np.array([balance[str(name)] for name in classes])
         most = int(np.floor((counts / shares).min() + 1e-9))
     size = most if train_size is None else round(train_size * total) if isinstance(train_size, float) else train_size
@@ -102,7 +109,7 @@ def subsample(
     if size > most:
         scarce = classes[int((counts / shares).argmin())]
         raise FrostlineError(
-            f"data.class_balance leaves room for {most} training sentences, for want of sentences of class '{scarce}', but "
+            f"{key} leaves room for {most} training sentences, for want of sentences of class '{scarce}', but "
             f"{size} are wanted; lower data.train_size."
         )
     if size < len(classes):

@@ -92,15 +92,29 @@ def mask_words(texts: Sequence[str], base: Pretrained, max_length: int, cache_di
 
 def one_mask_at_a_time(text: MaskedText, base: Pretrained, sentences: int) -> MaskedText:
     """Return the first sentences with every word masked in turn, in a copy of the sentence each (Salazar et al. 2020)."""
-    special = np.array(base.tokenizer.all_special_ids)
-    old, ids, types, places, offsets = text.tokens, [], [], [], [0]
-    for row in range(min(sentences, len(old.lengths))):
+    special, tokens = np.array(base.tokenizer.all_special_ids), text.tokens
+    copies = []
+    for row in range(min(sentences, len(tokens.lengths))):
+        span = slice(tokens.offsets[row], tokens.offsets[row + 1])
+        copies += [(row, [int(place)]) for place in np.flatnonzero(~np.isin(tokens.ids[span], special))]
+    return masked_copies(tokens, copies, text.mask_id)
+
+
+def masked_copies(old: Tokens, copies: Sequence[tuple[int, Sequence[int]]], mask_id: int) -> MaskedText:
+    """Return copies of sentences with tokens masked.
+
+    Args:
+        old: the sentences' tokens.
+        copies: for each the sentence's number, and which of its tokens are masked, ascending.
+        mask_id: what stands in their place.
+    """
+    ids, types, places, offsets = [], [], [], [0]
+    for row, masked in copies:
         span = slice(old.offsets[row], old.offsets[row + 1])
-        for place in np.flatnonzero(~np.isin(old.ids[span], special)):
-            ids.append(old.ids[span])
-            types.append(None if old.types is None else old.types[span])
-            places.append(offsets[-1] + place)
-            offsets.append(offsets[-1] + len(ids[-1]))
+        ids.append(old.ids[span])
+        types.append(None if old.types is None else old.types[span])
+        places += [offsets[-1] + place for place in masked]
+        offsets.append(offsets[-1] + len(ids[-1]))
     all_types = None if old.types is None else np.concatenate([t for t in types if t is not None])
     tokens = Tokens(np.concatenate(ids), all_types, np.array(offsets), 0, old.pad_id)
-    return MaskedText(tokens, np.array(places, dtype=np.int64), text.mask_id)
+    return MaskedText(tokens, np.array(places, dtype=np.int64), mask_id)

@@ -31,7 +31,7 @@ from frostline.measures.statistics import hierarchical_bootstrap, paired_differe
 from frostline.measures.subject import Subject
 from frostline.measures.table import MeasureTable
 from frostline.measures.token_tasks import token_features, token_task
-from frostline.schema import LayersMeasure
+from frostline.schema import AssociationMeasure, LayersMeasure
 
 Features = Mapping[str, Mapping[str, Tensor]]  # per pooling and split, [layers, sentences, width]
 
@@ -81,7 +81,7 @@ def measure_layers(subject: Subject, config: LayersMeasure) -> tuple[pd.DataFram
     return table.frame(), predictions
 
 
-def own_pooling(subject: Subject, config: LayersMeasure) -> str:
+def own_pooling(subject: Subject, config: LayersMeasure | AssociationMeasure) -> str:
     """Return the pooling that what is measured under one only is measured under: the run's own if it is probed, or the first."""
     return subject.config.model.pooling if subject.config.model.pooling in config.poolings else config.poolings[0]
 

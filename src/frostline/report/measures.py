@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from frostline.measures.probing_tasks import LEVELS
 from frostline.measures.statistics import Interval, hierarchical_bootstrap, paired_difference
 from frostline.report.arms import Arm, names
+from frostline.report.bias import amplification_figure, association_figure, counterfactual_figure
 from frostline.report.costs import forgetting_figure, losses_figure, tradeoff_figure
 from frostline.report.figures import FAINT, ICE_TO_FIRE, INK, inked, plain, save
 from frostline.report.table import percent
@@ -110,6 +111,16 @@ def measured_figures(sweep_dir: Path, arms: Sequence[Arm]) -> dict[str, Figure]:
         figures["forgetting"] = forgetting_figure(forgetting)
         if (tradeoff := tradeoff_figure(arms, forgetting)) is not None:
             figures["tradeoff"] = tradeoff
+    if amplification := read_measures(sweep_dir, arms, "amplification"):
+        skews = {
+            name: float(value_of(read_config(sweep_dir / arm.runs[0]), "data.skew") or 0.5)
+            for name, arm in zip(names(arms), arms, strict=True)
+        }
+        figures["amplification"] = amplification_figure(amplification, skews)
+    if association := read_measures(sweep_dir, arms, "association"):
+        figures["association"] = association_figure(association)
+    if counterfactual := read_measures(sweep_dir, arms, "counterfactual"):
+        figures["counterfactual"] = counterfactual_figure(counterfactual)
     if overfitting := read_measures(sweep_dir, arms, "overfitting"):
         runs = {name: arm.runs for name, arm in zip(names(arms), arms, strict=True) if name in overfitting}
         epochs = {name: [read_epochs(sweep_dir / run / "curves.csv") for run in of_arm] for name, of_arm in runs.items()}

@@ -41,7 +41,7 @@ def summary(run_dir: Path) -> dict[str, Any]:
         table = read_table(path)
         rows = table[table["layer"].isna() & ~table["statistic"].str.contains(".", regex=False)]
         several = rows["statistic"].duplicated(keep=False)
-        names = rows["measure"] + "/" + rows["statistic"] + ("." + rows["pooling"].fillna("")).where(several, "")
+        names = rows["measure"] + "/" + rows["statistic"] + ("." + rows["pooling"].astype(object).fillna("")).where(several, "")
         found |= dict(zip(names, rows["value"], strict=True))
         if len(best := rows[rows["statistic"] == "best_layer"]):
             found["layers/best_pooling"] = best["pooling"].iloc[0]

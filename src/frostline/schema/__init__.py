@@ -20,10 +20,14 @@ from frostline.schema.data import (
     ScoredData,
 )
 from frostline.schema.measures import (
+    AmplificationMeasure,
+    AssociationMeasure,
     ClaimConfig,
+    CounterfactualMeasure,
     ForgettingMeasure,
     GeometryMeasure,
     LayersMeasure,
+    LikelihoodMeasure,
     MeasureConfig,
     OverfittingMeasure,
 )
@@ -64,6 +68,8 @@ __all__ = [
     "REMEDIES",
     "SCHEMAS",
     "AdamW",
+    "AmplificationMeasure",
+    "AssociationMeasure",
     "Averaging",
     "BitFitStrategy",
     "CacheConfig",
@@ -71,6 +77,7 @@ __all__ = [
     "ClaimConfig",
     "Config",
     "Constant",
+    "CounterfactualMeasure",
     "DataConfig",
     "DropoutRates",
     "Ewc",
@@ -86,6 +93,7 @@ __all__ = [
     "LabelSmoothing",
     "LayersMeasure",
     "Lbfgs",
+    "LikelihoodMeasure",
     "LoggerConfig",
     "LoraStrategy",
     "LpFtStrategy",
@@ -201,6 +209,10 @@ MEASURES: dict[str, type] = {
     "layers": LayersMeasure,
     "geometry": GeometryMeasure,
     "overfitting": OverfittingMeasure,
+    "association": AssociationMeasure,
+    "likelihood": LikelihoodMeasure,
+    "counterfactual": CounterfactualMeasure,
+    "amplification": AmplificationMeasure,
     "forgetting": ForgettingMeasure,
 }
 REMEDIES: dict[str, type] = {

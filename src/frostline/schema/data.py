@@ -26,6 +26,9 @@ class DataConfig:
     label_noise: float = field(default=0.0, kw_only=True)
     label_noise_where: str | None = field(default=None, kw_only=True)
     permute_labels: bool = field(default=False, kw_only=True)
+    skew: float | None = field(default=None, kw_only=True)
+    mitigation: str | None = field(default=None, kw_only=True)
+    marker: str = field(default="{name} wrote: {text}", kw_only=True)
 
     @property
     def label(self) -> str:

@@ -61,6 +61,43 @@ class ForgettingMeasure(MeasureConfig):
 
 
 @dataclass
+class AssociationMeasure(MeasureConfig):
+    """Which words the encoder puts near which others."""
+
+    words: str | None
+    sentences: list[str]
+    poolings: list[str]
+    permutations: int
+    seed: int
+
+
+@dataclass
+class LikelihoodMeasure(MeasureConfig):
+    """Whether stereotypes are likelier than their opposite."""
+
+    parts: list[str]
+    sentences: int | None
+    seed: int
+
+
+@dataclass
+class CounterfactualMeasure(MeasureConfig):
+    """Whether predictions hang on whom a sentence names, or how it speaks."""
+
+    words: str | None
+    dialect_sentences: int
+    group_column: str | None
+
+
+@dataclass
+class AmplificationMeasure(MeasureConfig):
+    """How much predictions depend on a group marker."""
+
+    permutations: int
+    seed: int
+
+
+@dataclass
 class ClaimConfig:
     """A statement, and the rule by which its experiment decides on it."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -21,6 +21,7 @@ class FrozenStrategy(StrategyConfig):
 
     layer: Any  # 0..L, "last" or "best"
     standardize: bool
+    erase: str | None = field(default=None, kw_only=True)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datasets
 import torch
 
 from frostline.data.module import SentenceModule
@@ -9,6 +10,7 @@ from frostline.encoder.adapters import add_updates, train_only_biases
 from frostline.encoder.families import check_depth, family_of
 from frostline.encoder.load import Pretrained
 from frostline.encoder.split import SplitEncoder
+from frostline.errors import FrostlineError, choices, nearest
 from frostline.schema import (
     BitFitStrategy,
     Config,
@@ -19,6 +21,7 @@ from frostline.schema import (
     LoraStrategy,
 )
 from frostline.strategies.classifier import Classifier
+from frostline.strategies.erasure import fit_eraser
 from frostline.strategies.frozen import FrozenClassifier
 from frostline.strategies.full import FullClassifier
 from frostline.strategies.gradual import GradualClassifier
@@ -86,6 +89,15 @@ def build_probe(
     layers = probed_layers(config.strategy.layer, pretrained)
     layer, C = layers[0], config.optimizer.C if isinstance(config.optimizer, Lbfgs) else None
     needs_C = isinstance(config.optimizer, Lbfgs) and C is None
+    erasers = []
+    if config.strategy.erase is not None:
+        concept = _column(datamodule.data.splits["train"], config.strategy.erase)
+        labels = datamodule.splits["train"].labels
+        erasers = [fit_eraser(of_layer, concept, labels) for of_layer in features["train"]]
+        features = {
+            name: torch.stack([erase(of_layer) for erase, of_layer in zip(erasers, of_layers, strict=True)])
+            for name, of_layers in features.items()
+        }
     if len(layers) > 1 or needs_C:
         grid = (C,) if C is not None else tuple(config.optimizer.C_grid) if isinstance(config.optimizer, Lbfgs) else C_GRID
         best = choose_probe(
@@ -104,11 +116,21 @@ def build_probe(
         datamodule.splits[name].features = of_layers[layers.index(layer)].clone()
     probe = build_classifier(config, pretrained, classes, layer, C)
     assert isinstance(probe, FrozenClassifier)
+    if erasers:
+        probe.eraser = erasers[layers.index(layer)]
     if config.strategy.standardize:
         train = datamodule.splits["train"].features
         assert train is not None
         probe.standardize(*standardisation(train))
     return probe
+
+
+def _column(train: datasets.Dataset, name: str) -> list[object]:
+    if name not in train.column_names:
+        known = [column for column in train.column_names if column not in ("text", "text_pair", "label")]
+        hint = nearest(name, known) or (f"; there are {choices(known)}." if known else ".")
+        raise FrostlineError(f"strategy.erase: the training sentences have no column '{name}'{hint}")
+    return list(train[name][:])
 
 
 def probed_layers(layer: int | str, pretrained: Pretrained) -> list[int]:

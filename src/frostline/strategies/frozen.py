@@ -12,6 +12,7 @@ from frostline.encoder.pool import pool
 from frostline.encoder.split import all_states
 from frostline.schema import Lbfgs, OptimizerConfig, SchedulerConfig
 from frostline.strategies.classifier import Classifier
+from frostline.strategies.erasure import Eraser, fold
 from frostline.strategies.probe import penalty
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class FrozenClassifier(Classifier):
         super().__init__(model.config.hidden_size, classes, optimizer, scheduler, seed)
         self.encoder = model.requires_grad_(False).eval()
         self.layer, self.pooling, self.C = layer, pooling, C
+        self.eraser: Eraser | None = None  # what took a concept out of the features that it is given
         self.register_buffer("mean", torch.zeros(model.config.hidden_size))
         self.register_buffer("scale", torch.ones(model.config.hidden_size))
         if C is not None:
@@ -89,8 +91,11 @@ class FrozenClassifier(Classifier):
         return self
 
     def trained_state(self) -> dict[str, Tensor]:
-        """Return the head and what standardises its features."""
-        return super().trained_state() | {"mean": self.mean, "scale": self.scale}
+        """Return the head and what standardises its features; where a concept was erased from these, folded into the head."""
+        state = super().trained_state() | {"mean": self.mean, "scale": self.scale}
+        if self.eraser is None:
+            return state
+        return state | fold(self.head.weight, self.head.bias, self.mean, self.scale, self.eraser)
 
     def _features(self, batch: dict[str, Any]) -> Tensor:
         with torch.inference_mode():

@@ -6,6 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from frostline.report.arms import Arm
+from frostline.report.effects.bias import (
+    gap_of_full_over_frozen,
+    gap_with_annotation_bias,
+    gap_with_imbalance,
+    gap_with_scarcity,
+    least_step_with_skew,
+    misreading_of_dialect,
+    stereotypes_in_the_encoder,
+    upstream_downstream_correlation,
+)
 from frostline.report.effects.evidence import Effect
 from frostline.report.effects.spaces import (
     change_of_the_space,
@@ -47,5 +57,13 @@ EFFECTS: dict[str, Callable[[Sequence[Arm], Path], Effect]] = {
         compromise,
         probe_first_out_of_domain,
         best_remedy,
+        stereotypes_in_the_encoder,
+        least_step_with_skew,
+        gap_with_scarcity,
+        gap_with_annotation_bias,
+        gap_with_imbalance,
+        gap_of_full_over_frozen,
+        upstream_downstream_correlation,
+        misreading_of_dialect,
     )
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from frostline.errors import FrostlineError
-from frostline.measures.statistics import Interval, ratio_of_differences
+from frostline.measures.statistics import Interval, ratio_of_differences, t_interval
 from frostline.report.arms import Arm
 from frostline.runs.measured import read_table
 from frostline.runs.sweep import read_config, value_of
@@ -125,3 +125,38 @@ def statistic(sweep_dir: Path, runs: dict[int, str], measure: str, name: str, se
     if len(values) < 2:
         raise FrostlineError("One seed has no interval; at least two are needed.")
     return np.array(values)
+
+
+def difference(
+    sweep_dir: Path, arms: Sequence[Arm], measure: str, name: str, a: Mapping[str, Any], b: Mapping[str, Any], words: str
+) -> Effect:
+    """Return a statistic of runs with the settings ``a`` minus that of runs with ``b`` (``__`` for a dot), paired by seed."""
+    runs = [runs_with(arms, sweep_dir, **settings) for settings in (a, b)]
+    seeds = shared_seeds(runs)
+    first, second = (statistic(sweep_dir, of, measure, name, seeds) for of in runs)
+    told = [f"{words} {values.mean():.3f} with {next(iter(s.values()))}" for s, values in ((a, first), (b, second))]
+    return Effect(t_interval(first - second), len(seeds), ", ".join(told))
+
+
+def ends(arms: Sequence[Arm], sweep_dir: Path, key: str) -> tuple[Any, Any]:
+    """Return the least and the greatest value of a key.
+
+    Raises:
+        FrostlineError: there are not two.
+    """
+    values = sorted({v for arm in arms for run in arm.tried if (v := value_of(read_config(sweep_dir / run), key)) is not None})
+    if len(values) < 2:
+        raise FrostlineError(f"Runs with two values of {key} are needed.")
+    return values[0], values[-1]
+
+
+def shared_seeds(runs: Sequence[dict[int, str]]) -> list[int]:
+    """Return the seeds that all have.
+
+    Raises:
+        FrostlineError: there is none.
+    """
+    seeds = sorted(set.intersection(*(set(of) for of in runs)))
+    if not seeds:
+        raise FrostlineError("The arms share no seed.")
+    return seeds

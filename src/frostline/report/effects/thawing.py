@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import stats
 from frostline.errors import FrostlineError
 from frostline.measures.statistics import Interval, paired_difference, resampled_means, t_interval
 from frostline.report.arms import Arm, names
-from frostline.report.effects.evidence import Effect, arm_of, percent_of, runs_with, scores, statistic
+from frostline.report.effects.evidence import Effect, arm_of, difference, ends, percent_of, scores, shared_seeds, statistic
 from frostline.runs.sweep import read_config, value_of
 
 RETENTION = "similarity_correlation_change"  # what the encoder was pretrained for, without any training
@@ -21,8 +21,10 @@ MATCHED = 0.02  # of validation accuracy: a remedy that learned less forgets les
 
 def gap_of_small_data(arms: Sequence[Arm], sweep_dir: Path) -> Effect:
     """Return by how many nats the gap between validation and training loss is wider on the fewest than on the most sentences."""
-    few, many = _ends(arms, sweep_dir, "data.train_size")
-    return _difference(sweep_dir, arms, "overfitting", "loss_gap", {"data__train_size": few}, {"data__train_size": many}, "gap")
+    few, many = ends(_tuned(arms), sweep_dir, "data.train_size")
+    return difference(
+        sweep_dir, _tuned(arms), "overfitting", "loss_gap", {"data__train_size": few}, {"data__train_size": many}, "gap"
+    )
 
 
 def gap_per_tenfold_parameters(arms: Sequence[Arm], sweep_dir: Path) -> Effect:
@@ -31,7 +33,7 @@ def gap_per_tenfold_parameters(arms: Sequence[Arm], sweep_dir: Path) -> Effect:
     sizes = [np.log10(arm.trained_parameters) for arm in tuned]
     if len(set(sizes)) < 2:
         raise FrostlineError("Two numbers of trained parameters are needed.")
-    seeds = _shared([dict(zip(arm.seeds, arm.runs, strict=True)) for arm in tuned])
+    seeds = shared_seeds([dict(zip(arm.seeds, arm.runs, strict=True)) for arm in tuned])
     gaps = [statistic(sweep_dir, dict(zip(a.seeds, a.runs, strict=True)), "overfitting", "loss_gap", seeds) for a in tuned]
     slopes = np.array([np.polyfit(sizes, of_seed, 1)[0] for of_seed in np.array(gaps).T])
     told = ", ".join(f"{name} {gap.mean():.3f}" for name, gap in zip(names(tuned), gaps, strict=True))
@@ -51,20 +53,22 @@ def frozen_over_full(arms: Sequence[Arm], sweep_dir: Path) -> Effect:
 
 def forgetting_with_rate(arms: Sequence[Arm], sweep_dir: Path) -> Effect:
     """Return by how much more the highest learning rate forgets than the lowest one, in correlation."""
-    low, high = _ends(arms, sweep_dir, "optimizer.lr")
-    return _difference(sweep_dir, arms, "forgetting", RETENTION, {"optimizer__lr": low}, {"optimizer__lr": high}, "change")
+    low, high = ends(_tuned(arms), sweep_dir, "optimizer.lr")
+    return difference(sweep_dir, _tuned(arms), "forgetting", RETENTION, {"optimizer__lr": low}, {"optimizer__lr": high}, "change")
 
 
 def forgetting_with_scarcity(arms: Sequence[Arm], sweep_dir: Path) -> Effect:
     """Return by how much more a run on the fewest sentences forgets than one on the most, in correlation."""
-    few, many = _ends(arms, sweep_dir, "data.train_size")
-    return _difference(sweep_dir, arms, "forgetting", RETENTION, {"data__train_size": many}, {"data__train_size": few}, "change")
+    few, many = ends(_tuned(arms), sweep_dir, "data.train_size")
+    return difference(
+        sweep_dir, _tuned(arms), "forgetting", RETENTION, {"data__train_size": many}, {"data__train_size": few}, "change"
+    )
 
 
 def forgetting_with_narrowness(arms: Sequence[Arm], sweep_dir: Path) -> Effect:
     """Return by how much more a run on one domain forgets than one on a mix of domains, in correlation."""
     mixed, narrow = {"data__domain": "mixed"}, {"data__domain": "narrow"}
-    return _difference(sweep_dir, arms, "forgetting", RETENTION, mixed, narrow, "change")
+    return difference(sweep_dir, _tuned(arms), "forgetting", RETENTION, mixed, narrow, "change")
 
 
 def compromise(arms: Sequence[Arm], sweep_dir: Path) -> Effect:
@@ -100,7 +104,7 @@ def compromise(arms: Sequence[Arm], sweep_dir: Path) -> Effect:
 def probe_first_out_of_domain(arms: Sequence[Arm], sweep_dir: Path) -> Effect:
     """Return by how much linear probing, then fine-tuning beats plain fine-tuning on domains that neither was trained on."""
     plain, first = {"strategy__name": "full"}, {"strategy__name": "lp_ft"}
-    return _difference(sweep_dir, _best(arms), "forgetting", "out_of_domain_accuracy", first, plain, "accuracy")
+    return difference(sweep_dir, _best(arms), "forgetting", "out_of_domain_accuracy", first, plain, "accuracy")
 
 
 def best_remedy(arms: Sequence[Arm], sweep_dir: Path) -> Effect:
@@ -116,7 +120,7 @@ def best_remedy(arms: Sequence[Arm], sweep_dir: Path) -> Effect:
     if not matched:
         raise FrostlineError(f"No remedy reaches plain fine-tuning's validation accuracy to within {100 * MATCHED:g} points.")
     runs = [dict(zip(arm.seeds, arm.runs, strict=True)) for arm in (plain, *matched)]
-    seeds = _shared(runs)
+    seeds = shared_seeds(runs)
     of_plain, *of_others = (statistic(sweep_dir, of, "forgetting", RETENTION, seeds) for of in runs)
     saved = [of - of_plain for of in of_others]
     best = int(np.argmax([s.mean() for s in saved]))
@@ -130,31 +134,15 @@ def best_remedy(arms: Sequence[Arm], sweep_dir: Path) -> Effect:
 # --- internals ------------------------------------------------------------------------------------------------------------
 
 
-def _difference(
-    sweep_dir: Path, arms: Sequence[Arm], measure: str, name: str, a: Mapping[str, object], b: Mapping[str, object], words: str
-) -> Effect:
-    """The statistic of runs with the settings ``a`` minus that of runs with ``b``, paired by seed."""
-    runs = [runs_with([arm for arm in arms if arm.strategy != "frozen"], sweep_dir, **settings) for settings in (a, b)]
-    seeds = _shared(runs)
-    first, second = (statistic(sweep_dir, of, measure, name, seeds) for of in runs)
-    told = [f"{words} {values.mean():.3f} with {next(iter(s.values()))}" for s, values in ((a, first), (b, second))]
-    return Effect(t_interval(first - second), len(seeds), ", ".join(told))
+def _sizes(arms: Sequence[Arm], sweep_dir: Path) -> tuple[dict[str, object], dict[str, object]]:
+    """The settings of the runs on the fewest and on the most sentences."""
+    few, many = ends(_tuned(arms), sweep_dir, "data.train_size")
+    return {"data__train_size": few}, {"data__train_size": many}
 
 
-def _ends(arms: Sequence[Arm], sweep_dir: Path, key: str) -> tuple[object, object]:
-    """The least and the greatest value of a key among the runs that train something of the encoder."""
-    runs = [run for arm in arms if arm.strategy != "frozen" for run in arm.tried]
-    values = sorted({value for run in runs if (value := value_of(read_config(sweep_dir / run), key)) is not None})
-    if len(values) < 2:
-        raise FrostlineError(f"Runs with two values of {key} are needed.")
-    return values[0], values[-1]
-
-
-def _shared(runs: Sequence[dict[int, str]]) -> list[int]:
-    seeds = sorted(set.intersection(*(set(of) for of in runs)))
-    if not seeds:
-        raise FrostlineError("The arms share no seed.")
-    return seeds
+def _tuned(arms: Sequence[Arm]) -> list[Arm]:
+    """The arms that train something of the encoder."""
+    return [arm for arm in arms if arm.strategy != "frozen"]
 
 
 def _best(arms: Sequence[Arm]) -> list[Arm]:
