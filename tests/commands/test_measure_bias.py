@@ -9,7 +9,19 @@ import pandas as pd
 import pytest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-REVIEWS = ["logger=csv", "data.validation_share=0.03", "data.test_share=0.05"]
+REVIEWS = ["logger=csv", "data.validation_share=0.02", "data.test_share=0.03"]
+SETS = """
+flowers: {control: true, X: [rose, lily, iris, lilac], Y: [ant, fly, bee, wasp], A: [love, joy, gift, calm], B: [ugly, war, bad, mad]}
+age: {control: false, X: [amy, tom, kim, joe], Y: [ruth, carl, ada, otto], A: [love, joy, gift, calm], B: [ugly, war, bad, mad]}
+"""
+TEMPLATES = """
+women_men:
+  groups: [women, men]
+  pairs: [[she, he], [my aunt, my uncle]]
+  templates: ["{person} is {word}.", "There {person} sat, {word}.", "I find {person} {word}."]
+  fill: {word: {praise: [kind, wise, funny, calm], insult: [rude, dull, mean, lazy]}}
+  classes: {praise: positive, insult: negative}
+"""
 
 
 def table_of(run_dir: Path, measure: str) -> pd.DataFrame:
@@ -21,47 +33,62 @@ def whole(run_dir: Path, measure: str) -> pd.Series:
     return table[table["layer"].isna()].set_index("statistic")["value"]
 
 
-def test_a_skew_is_amplified_and_its_absence_is_not(frostline, tmp_path):
+def test_a_skew_is_amplified_its_absence_is_not_and_an_erased_marker_neither(frostline, tmp_path):
     sweep_dir = tmp_path / "sweep"
-    words = ["strategy=frozen", "data.skew=0.5,0.8", "data.train_size=800", "measure=[amplification,association,counterfactual]"]
-    words += ["measure.association.permutations=200", "measure.association.poolings=[mean]"]
-    words += ["measure.counterfactual.group_column=marker"]
-    result = frostline("train", "-m", *REVIEWS, *words, f"hydra.sweep.dir={sweep_dir}")
+    words = [
+        "strategy=frozen",
+        "strategy.layer=6",
+        "data.train_size=400",
+        "measure=amplification",
+        f"hydra.sweep.dir={sweep_dir}",
+    ]
+    result = frostline("train", "-m", *REVIEWS, *words, "data.skew=0.5,0.8", "strategy.erase=null,marker")
     assert result.status == 0, result.err
-    none, skewed = (whole(sweep_dir / job, "amplification") for job in ("0", "1"))
-    assert skewed["balanced_rate_gap"] > 0.1 > abs(none["balanced_rate_gap"])
+    none, _, skewed, erased = (whole(sweep_dir / job, "amplification") for job in "0123")
+    assert skewed["balanced_rate_gap"] > 0.15 > abs(none["balanced_rate_gap"])
+    assert abs(erased["balanced_rate_gap"]) < 0.6 * skewed["balanced_rate_gap"]
     assert skewed["bayes_rate_gap"] > 0.1 and none["bayes_rate_gap"] == pytest.approx(0, abs=1e-9)
     assert skewed["permutation_p"] < 0.05
     assert skewed["conflicting_accuracy"] < skewed["balanced_accuracy"]
     assert skewed["balanced_bias_amplification"] == pytest.approx(skewed["balanced_rate_gap"] / 2)
-    probes = table_of(sweep_dir / "1", "amplification").query("statistic == 'marker_probe_accuracy'")
+    probes = table_of(sweep_dir / "2", "amplification").query("statistic == 'marker_probe_accuracy'")
     assert len(probes) == 7 and probes["value"].iloc[-1] > 0.7  # names that it never saw
+    manifest = json.loads((sweep_dir / "2" / "manifest.json").read_text())
+    assert manifest["notes"]["train_women_positive"] == manifest["notes"]["train_men_negative"] == 160
 
-    association = whole(sweep_dir / "0", "association")
-    assert association["controls_passed"] == 1
-    assert association["flowers_insects_effect_size"] > 0.5 and association["mean_absolute_effect_size"] > 0
+    metrics = json.loads((sweep_dir / "3" / "metrics.json").read_text())
+    again = frostline("evaluate", f"run={sweep_dir / '3'}")  # from plain features, by the folded head
+    assert again.status == 0 and f"{metrics['test/accuracy']:.4f}" in again.out
+
+
+def test_measures_of_bias_write_tables_figures_and_rows(frostline, tmp_path):
+    sweep_dir = tmp_path / "sweep"
+    words = ["model=tiny", "strategy=frozen,full", "trainer.max_epochs=1", "data.skew=0.8", "data.train_size=100"]
+    words += ["measure=[amplification,association,counterfactual]", "measure.counterfactual.group_column=marker"]
+    for measure, content in {"association": SETS, "counterfactual": TEMPLATES}.items():
+        (tmp_path / f"{measure}.yaml").write_text(content)
+        words.append(f"measure.{measure}.words={tmp_path / measure}.yaml")
+    result = frostline("train", "-m", *REVIEWS, *words, f"hydra.sweep.dir={sweep_dir}")
+    assert result.status == 0, result.err
+    association = whole(sweep_dir / "1", "association")
+    assert {"controls_passed", "random_encoder_age_effect_size", "pretrained_age_effect_size"} <= set(association.index)
     counterfactual = whole(sweep_dir / "1", "counterfactual")
-    assert counterfactual["women_men.mean_change"] < -0.02  # women's reviews were the positive ones
-    assert {"religion.wilcoxon_p", "marker.women.bpsn_auc", "marker.demographic_parity_difference"} <= set(counterfactual.index)
-
-    manifest = json.loads((sweep_dir / "1" / "manifest.json").read_text())
-    assert manifest["notes"]["train_women_positive"] == manifest["notes"]["train_men_negative"] == 320
+    expected = {
+        "women_men.wilcoxon_p",
+        "women_men.men.bnsp_auc",
+        "marker.women.bpsn_auc",
+        "marker.demographic_parity_difference",
+        "dialect_mean_change",
+    }
+    assert expected <= set(counterfactual.index)
     results = pd.read_csv(sweep_dir / "results.csv")
-    assert {"amplification/balanced_rate_gap", "association/controls_passed"} <= set(results.columns)
+    assert {"amplification/balanced_rate_gap", "association/controls_passed", "counterfactual/mean_change_in_size"} <= set(
+        results
+    )
     for name in ("amplification", "association", "counterfactual"):
         assert (sweep_dir / "1" / "figures" / f"{name}.svg").stat().st_size > 1000
         assert (sweep_dir / "figures" / f"{name}.svg").exists()
     assert 'id="bias"' in (sweep_dir / "report.html").read_text()
-
-
-def test_an_erased_marker_moves_no_prediction(frostline, tmp_path):
-    words = ["strategy=frozen", "strategy.layer=6", "strategy.erase=marker", "data.skew=0.8", "data.train_size=800"]
-    result = frostline("train", *REVIEWS, *words, "measure=amplification", f"hydra.run.dir={tmp_path / 'run'}")
-    assert result.status == 0, result.err
-    assert abs(whole(tmp_path / "run", "amplification")["balanced_rate_gap"]) < 0.1
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    again = frostline("evaluate", f"run={tmp_path / 'run'}")  # from plain features, by the folded head
-    assert again.status == 0 and f"{metrics['test/accuracy']:.4f}" in again.out
 
 
 @pytest.mark.parametrize(
