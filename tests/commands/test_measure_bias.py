@@ -11,8 +11,8 @@ import pytest
 pytestmark = pytest.mark.usefixtures("one_thread")
 REVIEWS = ["logger=csv", "data.validation_share=0.02", "data.test_share=0.03"]
 SETS = """
-flowers: {control: true, X: [rose, lily, iris, lilac], Y: [ant, fly, bee, wasp], A: [love, joy, gift, calm], B: [ugly, war, bad, mad]}
-age: {control: false, X: [amy, tom, kim, joe], Y: [ruth, carl, ada, otto], A: [love, joy, gift, calm], B: [ugly, war, bad, mad]}
+flowers: {control: true, X: [rose, lily, iris, oak], Y: [ant, fly, bee, bug], A: [love, joy, gift, fun], B: [ugly, war, bad, mad]}
+age: {control: false, X: [amy, tom, kim, joe], Y: [ruth, carl, ada, otto], A: [love, joy, gift, fun], B: [ugly, war, bad, mad]}
 """
 TEMPLATES = """
 women_men:
