@@ -66,8 +66,8 @@ def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
     """
     mean = features.double().mean(dim=0)
     scale = torch.linalg.vector_norm(features.double() - mean, dim=0) / len(features) ** 0.5  # std takes three times as long
-    # What varies by float32's rounding alone is constant: scaled up, a probe's undone scaling would multiply noise by millions.
-    return mean, torch.where(scale > 1e-6 * mean.abs() + 1e-12, scale, torch.ones_like(scale))
+    # A millionth of the others' size is constant: a probe's undone scaling would multiply what is hardly there by millions.
+    return mean, torch.where(scale > 1e-6 * scale.max() + 1e-12, scale, torch.ones_like(scale))
 
 
 def choose_probe(
