@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+
+import pandas as pd
 
 from frostline.commands.report import report
 from frostline.errors import FrostlineError
@@ -23,20 +26,21 @@ from frostline.report.measures import draw_geometry, draw_layers
 from frostline.runs.directory import read_manifest
 from frostline.runs.files import write_csv, write_parquet
 from frostline.runs.sweep import job_folders
-from frostline.schema import (
-    AmplificationMeasure,
-    AssociationMeasure,
-    CounterfactualMeasure,
-    ForgettingMeasure,
-    GeometryMeasure,
-    LayersMeasure,
-    LikelihoodMeasure,
-    MeasureConfig,
-    OverfittingMeasure,
-    PathsConfig,
-)
+from frostline.schema import GeometryMeasure, LayersMeasure, MeasureConfig, PathsConfig
 
 log = logging.getLogger(__name__)
+# What makes a measure's one table, and what draws it.
+TABLES: dict[str, tuple[Callable[..., pd.DataFrame], Callable[[pd.DataFrame, Subject, Path], None]]] = {
+    "overfitting": (measure_overfitting, lambda _, subject, stem: draw_overfitting(subject.run_dir, stem)),
+    "forgetting": (measure_forgetting, lambda table, _, stem: draw_forgetting(table, stem)),
+    "association": (measure_association, lambda table, _, stem: draw_association(table, stem)),
+    "likelihood": (measure_likelihood, lambda *_: None),
+    "counterfactual": (measure_counterfactual, lambda table, _, stem: draw_counterfactual(table, stem)),
+    "amplification": (
+        measure_amplification,
+        lambda table, subject, stem: draw_amplification(table, subject.config.data.skew or 0.5, stem),
+    ),
+}
 
 
 def measure(run_or_sweep: Path, measures: dict[str, MeasureConfig], paths: PathsConfig) -> int:
@@ -90,14 +94,14 @@ def measure_run(run_dir: Path, measures: dict[str, MeasureConfig], paths: PathsC
         return len(measures)
     for name, config in measures.items():
         try:
-            _write(subject, config)
+            _write(subject, name, config)
         except FrostlineError as error:
             log.warning("measure=%s of '%s' failed: %s", name, run_dir, error)
             failed += 1
     return failed
 
 
-def _write(subject: Subject, config: MeasureConfig) -> None:
+def _write(subject: Subject, name: str, config: MeasureConfig) -> None:
     tables, figures = subject.run_dir / "measures", subject.run_dir / "figures"
     if isinstance(config, LayersMeasure):
         table, correct = measure_layers(subject, config)
@@ -109,25 +113,8 @@ def _write(subject: Subject, config: MeasureConfig) -> None:
         write_parquet(tables / "projection.parquet", projection)
         write_csv(tables / "geometry.csv", table)
         draw_geometry(table, subject.config.model.pooling, figures)
-    if isinstance(config, OverfittingMeasure):
-        table = measure_overfitting(subject, config)
-        write_csv(tables / "overfitting.csv", table)
-        draw_overfitting(subject.run_dir, figures / "overfitting")
-    if isinstance(config, ForgettingMeasure):
-        table = measure_forgetting(subject, config)
-        write_csv(tables / "forgetting.csv", table)
-        draw_forgetting(table, figures / "forgetting")
-    if isinstance(config, AssociationMeasure):
-        table = measure_association(subject, config)
-        write_csv(tables / "association.csv", table)
-        draw_association(table, figures / "association")
-    if isinstance(config, LikelihoodMeasure):
-        write_csv(tables / "likelihood.csv", measure_likelihood(subject, config))
-    if isinstance(config, CounterfactualMeasure):
-        table = measure_counterfactual(subject, config)
-        write_csv(tables / "counterfactual.csv", table)
-        draw_counterfactual(table, figures / "counterfactual")
-    if isinstance(config, AmplificationMeasure):
-        table = measure_amplification(subject, config)
-        write_csv(tables / "amplification.csv", table)
-        draw_amplification(table, subject.config.data.skew or 0.5, figures / "amplification")
+    if name in TABLES:
+        make, draw = TABLES[name]
+        table = make(subject, config)
+        write_csv(tables / f"{name}.csv", table)
+        draw(table, subject, figures / name)
