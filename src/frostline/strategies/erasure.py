@@ -52,8 +52,9 @@ def fit_eraser(features: Tensor, concept: Sequence[object], labels: Tensor) -> E
     if len(names) < 2:
         raise FrostlineError(f"strategy.erase: all training sentences have the value '{names[0]}', so there is nothing to erase.")
     center = features.double().mean(dim=0)
-    x = _within(features.double(), labels)
-    z = _within(F.one_hot(torch.from_numpy(numbers)).double(), labels)
+    x = features.double() - center
+    z, classes = F.one_hot(torch.from_numpy(numbers)).double(), F.one_hot(labels).double()
+    z = z - classes @ ((classes.T @ z) / classes.sum(dim=0).clamp(min=1)[:, None])  # what the class does not say of it
     variances, axes = torch.linalg.eigh(x.T @ x / len(x))
     kept = variances > SMALLEST * variances.max()
     size, axes = variances[kept].sqrt(), axes[:, kept]
@@ -62,13 +63,6 @@ def fit_eraser(features: Tensor, concept: Sequence[object], labels: Tensor) -> E
     found = directions[:, strengths > SMALLEST * strengths.max().clamp(min=1e-300)]
     removed = (axes * size) @ found @ found.T @ (axes / size).T
     return Eraser(torch.eye(x.shape[1], dtype=torch.float64) - removed, center)
-
-
-def _within(values: Tensor, labels: Tensor) -> Tensor:
-    """Values less their class's mean."""
-    of = F.one_hot(labels).double()
-    means = (of.T @ values) / of.sum(dim=0).clamp(min=1)[:, None]
-    return values - means[labels]
 
 
 def fold(weight: Tensor, bias: Tensor, mean: Tensor, scale: Tensor, eraser: Eraser) -> dict[str, Tensor]:
