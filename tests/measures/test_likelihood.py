@@ -77,15 +77,17 @@ def test_what_fills_the_blank_is_scored_by_its_own_tokens(whole: tuple[Reader, A
         assert len(expected) >= 1 and value == pytest.approx(np.mean(expected), abs=1e-4)
 
 
-def test_an_association_takes_out_how_frequent_targets_are(whole: tuple[Reader, Any]) -> None:
+@pytest.mark.parametrize("template", ["{target} {attribute}", "{attribute} {target}"])
+def test_an_association_takes_out_how_frequent_targets_are(whole: tuple[Reader, Any], template: str) -> None:
     reader, model = whole
     expected = []
     for target in ("a", "b"):
-        ids, of = ids_of(reader, f"{target} xyz"), ids_of(reader, target)
+        ids = ids_of(reader, template.replace("{target}", target).replace("{attribute}", "xyz"))
+        of, special = ids_of(reader, target), reader.encoder.tokenizer.all_special_ids
         at = ids.index(of[1])
-        attribute = [i for i in range(len(ids)) if i > at and ids[i] not in reader.encoder.tokenizer.all_special_ids]
+        attribute = [i for i, token in enumerate(ids) if i != at and token not in special]
         expected.append(log_likelihood(reader, model, ids, at, [at]) - log_likelihood(reader, model, ids, at, [at, *attribute]))
-    found = template_association(reader, ["{target} {attribute}"], ["a", "b"], "xyz")
+    found = template_association(reader, [template], ["a", "b"], "xyz")
     assert found == pytest.approx(expected[0] - expected[1], abs=1e-4)
 
 

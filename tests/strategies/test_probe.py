@@ -109,6 +109,16 @@ def test_standardisation_is_scikit_learns() -> None:
 # --- the choice --------------------------------------------------------------------------------------------------------
 
 
+def test_what_hardly_varies_is_not_scaled_up() -> None:
+    """Undone, such a scale would make a weight of millions, which a fine-tune that starts from the probe does not survive."""
+    features = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    features[:, 1] *= 1e-9
+    _, scale = standardisation(features)
+    assert scale[1] == 1 and 0.5 < scale[0] < 2 and 0.5 < scale[2] < 2
+    features[:, 1] *= 1e5  # small, but there
+    assert 1e-5 < standardisation(features)[1][1] < 1e-3
+
+
 def layers_of(seed: int, noises: tuple[float, ...], sentences: int = 150) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Layers that tell the classes apart the better, the less noise they have."""
     random = torch.Generator().manual_seed(seed)

@@ -59,7 +59,7 @@ def penalty(weight: Tensor, C: float, sentences: int) -> Tensor:
 
 
 def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of every feature, each ``[width]``; 1 where a feature is constant.
+    """Return mean and standard deviation of every feature, each ``[width]``; 1 where a feature is (almost) constant.
 
     Args:
         features: of the training split, ``[sentences, width]``.
