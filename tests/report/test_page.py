@@ -61,9 +61,9 @@ class Page(HTMLParser):
 
 
 def curves_in(source: str) -> dict[str, Any]:
-    found = re.search(r"^const curves = (.*);$", source, re.MULTILINE)
+    found = re.search(r"^const page = (.*);$", source, re.MULTILINE)
     assert found
-    content: dict[str, Any] = json.loads(found[1])
+    content: dict[str, Any] = json.loads(found[1])["curves"]
     return content
 
 
@@ -89,11 +89,15 @@ def test_the_page_opens_with_the_answer(sweep: Path, page: Page) -> None:
 
 
 def test_all_sections_are_there_and_tables_have_headers(page: Page) -> None:
-    for title in ("Answer", "Comparison", "Curves", "All runs", "How it was made"):
+    for title in ("Answer", "Comparison", "Sweep", "Errors", "Calibration", "All runs", "How it was made"):
         assert title in page.text
-    assert page.count("table") == 3
-    assert page.count("th", scope="row") == 3 + 3 + 14  # arms, their spread over seeds, jobs
-    assert page.count("svg") == 1
+    tables = {given["data-table"] for tag, given in page.elements if tag == "table"}
+    assert tables == {"comparison", "differences", "seeds", "disagreement", "sentences", "calibration", "results"}
+    rows = 3 + 2 + 3 + 3 + 3 + 14  # arms, all but the probe, arms, pairs, arms, jobs; sentences are listed by the script
+    assert page.count("th", scope="row") == rows
+    figures = [given["data-figure"] for tag, given in page.elements if tag == "figure"]
+    assert figures == ["accuracy_by_depth", "pareto", "heat_map", "confusions", "reliability"]
+    assert page.count("svg") == len(figures)
 
 
 def test_nothing_is_loaded_from_elsewhere(page: Page, source: str) -> None:

@@ -78,7 +78,8 @@ def write_run(
             texts = [f"sentence {i} of test set {seed_of_test_set}" for i in range(400)]
             rows = pd.DataFrame({"split": split, "index": np.arange(400), "text": texts, "label": labels})
             rows["prediction"] = np.where(right, labels, 1 - labels)
-            rows[["logit_negative", "logit_positive"]] = rng.normal(size=(400, 2))
+            side = np.where(rows["prediction"] == 1, 1, -1) * rng.gamma(2, 0.5, 400)
+            rows["logit_negative"], rows["logit_positive"] = -side, side
             tables.append(rows)
     pd.concat(tables).sample(frac=1, random_state=seed).to_parquet(folder / "predictions.parquet", index=False)
     metrics = {"train/accuracy": 0.99, "val/accuracy": validation, "val/loss": 1 - validation}

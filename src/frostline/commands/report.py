@@ -7,18 +7,16 @@ from pathlib import Path
 from rich.console import Console
 
 from frostline.errors import FrostlineError
-from frostline.report.answer import best_and_by_how_much
 from frostline.report.arms import summarise
-from frostline.report.figures import accuracy_by_depth, save
-from frostline.report.measures import measured_figures
-from frostline.report.page import layers_told, write_page
+from frostline.report.page import read_content, write_page
 from frostline.report.table import print_table
 from frostline.report.verdict import judge, write_verdict
 from frostline.runs.sweep import write_results
+from frostline.runs.wandb import log_report
 
 
 def report(sweep_dir: Path) -> int:
-    """Write ``results.csv``, the figure and ``report.html``, and print the table.
+    """Write ``results.csv``, ``tables/``, ``figures/`` and ``report.html``, log them to W&B, and print the comparison.
 
     Returns:
         How many jobs did not finish.
@@ -36,16 +34,15 @@ def report(sweep_dir: Path) -> int:
     console = Console()
     console.width = max(console.width, 110)  # so that a log file gets whole lines
     print_table(arms, unfinished, console)
+    content = read_content(sweep_dir)
     if arms:
-        console.print(best_and_by_how_much(arms))
-        save(accuracy_by_depth(arms), sweep_dir / "figures" / "accuracy_by_depth")
-    for name, figure in measured_figures(sweep_dir, arms).items():
-        save(figure, sweep_dir / "figures" / name)
-    for name, words in layers_told(sweep_dir, arms):
+        console.print("\n".join(content.words["answer"]), highlight=False)
+    for name, words in content.words["layers"]:
         console.print(f"Layers of {name}: {words}", highlight=False)
     if verdict := judge(sweep_dir, arms):
         write_verdict(sweep_dir, verdict)
         console.print(f"\n{verdict.in_words()}", highlight=False)
-    page = write_page(sweep_dir)
+    page = write_page(sweep_dir, content)
+    log_report(sweep_dir, page, content.files, content.figures)
     console.print(f"\nTable:  {sweep_dir / 'results.csv'}\nPage:   {page}", soft_wrap=True, highlight=False)
     return unfinished

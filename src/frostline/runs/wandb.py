@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from lightning.pytorch.loggers import WandbLogger
+from matplotlib.figure import Figure
 
+from frostline.runs.sweep import job_folders, read_config, value_of
 from frostline.schema import AdamW, Config, LoggerConfig, Sgd
 
 
@@ -69,3 +74,46 @@ def finish_wandb(summary: dict[str, Any], exit_code: int) -> None:
     if wandb is not None and wandb.run is not None:
         wandb.run.summary.update(summary)
         wandb.finish(exit_code=exit_code)
+
+
+def log_report(sweep_dir: Path, page: Path, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Figure]) -> None:
+    """Log a sweep's tables and figures, and its page as an artifact, as one W&B run of the sweep's group.
+
+    Nothing is logged for runs that did not log there. Made anew, a report continues its W&B run.
+
+    Args:
+        sweep_dir: the sweep's directory, or a run's.
+        page: ``report.html``.
+        tables: by name, in full precision.
+        figures: by name.
+    """
+    config = read_config(job_folders(sweep_dir)[0][1])
+    if value_of(config, "logger.name") != "wandb" or wandb_mode() == "disabled":
+        return
+    import wandb
+
+    name = sweep_dir.resolve().name
+    run = wandb.init(
+        project=value_of(config, "logger.project"),
+        entity=value_of(config, "logger.entity"),
+        group=value_of(config, "logger.group") or name,
+        job_type="report",
+        name=f"report {name}",
+        id=f"report-{hashlib.sha256(str(sweep_dir.resolve()).encode()).hexdigest()[:12]}",
+        resume="allow",
+        dir=str(sweep_dir),
+        mode=wandb_mode(),  # type: ignore[arg-type]
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+    run.log({f"tables/{name}": wandb.Table(dataframe=_plain(table)) for name, table in tables.items()})
+    run.log({f"figures/{name}": wandb.Image(figure) for name, figure in figures.items()})
+    artifact = wandb.Artifact("report", type="report")
+    artifact.add_file(str(page))
+    run.log_artifact(artifact)
+    run.finish()
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of numbers and text only: what is mixed becomes text."""
+    mixed = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    return table.assign(**{name: table[name].map(lambda value: "" if pd.isna(value) else str(value)) for name in mixed})

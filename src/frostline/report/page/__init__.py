@@ -1,0 +1,318 @@
+"""``report.html``: a sweep or a single run on one page that needs nothing but a browser, not even a network."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from plotly.offline import get_plotlyjs
+
+from frostline.errors import FrostlineError
+from frostline.measures.slices import declared_slices
+from frostline.report.answer import best_and_by_how_much
+from frostline.report.arms import Arm, names, summarise
+from frostline.report.calibration import calibration, reliability_figure
+from frostline.report.comparison import comparison, pareto_figure
+from frostline.report.differences import differences, ranking
+from frostline.report.errors import confusion_figure, disagreement, for_script
+from frostline.report.errors import sentences as sentence_table
+from frostline.report.figures import accuracy_by_depth, colours, inline_svg
+from frostline.report.figures import save as save_figure
+from frostline.report.learning import crossing_in_words, learning_curves, learning_figure, spread
+from frostline.report.measures import layers_in_words, measured_figures, read_measures
+from frostline.report.page import tables as shown
+from frostline.report.page.shown import Table
+from frostline.report.scored import Scored, on_the_same_sentences, read_scored
+from frostline.report.search import heat_map, parallel
+from frostline.report.slices import slices_figure, slices_of
+from frostline.report.table import notes, scientific
+from frostline.report.verdict import judge
+from frostline.runs.files import write_csv, write_text
+from frostline.runs.sweep import collect, read_json
+
+TEMPLATE = "page.html.j2"
+MAX_PAIRED = 8  # arms that are compared sentence by sentence: evenly from frozen to full, and the best
+MAX_SENTENCES = 500  # a map
+MAX_POINTS = 1000  # a curve; longer ones are thinned evenly, which keeps a long sweep's page a few MB
+SHOWN_FIRST = ("train/loss", "val/accuracy")
+NOT_PROVENANCE = {"identity", "status", "error", "wandb_id", "seconds_before", "exit_status"}
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a page shows.
+
+    Attributes:
+        tables: by name; each also downloads as ``<name>.csv``.
+        figures: by name.
+        sentences: all test sentences in full precision, as ``sentences.csv`` has them; None without test predictions.
+        for_script: what the page's script draws or lists.
+        words: what else the template tells.
+    """
+
+    tables: dict[str, Table]
+    figures: dict[str, Figure]
+    sentences: pd.DataFrame | None
+    for_script: dict[str, Any]
+    words: dict[str, Any]
+
+    @property
+    def files(self) -> dict[str, pd.DataFrame]:
+        """What downloads as CSV, in full precision, by the file's name."""
+        tables = {name: table.data for name, table in self.tables.items()}
+        return tables if self.sentences is None else tables | {"sentences": self.sentences}
+
+
+def write_page(sweep_dir: Path, content: Content | None = None) -> Path:
+    """Write ``report.html`` into ``sweep_dir``, its tables into ``tables/`` and its figures into ``figures/``.
+
+    Args:
+        sweep_dir: a sweep's directory, or that of a single run; jobs may be unfinished.
+        content: what :func:`read_content` read there; None to read it.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        FrostlineError: ``sweep_dir`` holds no run, or a file of a run is damaged.
+    """
+    content = content or read_content(sweep_dir)
+    for name, data in content.files.items():
+        write_csv(sweep_dir / "tables" / f"{name}.csv", data)
+    for name, figure in content.figures.items():
+        save_figure(figure, sweep_dir / "figures" / name)
+    path = sweep_dir / "report.html"
+    write_text(path, render(content))
+    return path
+
+
+def render(content: Content) -> str:
+    """Return the page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    script, present = content.for_script, {**content.figures, **content.tables}
+    csvs = {name: data.to_csv(index=False) for name, data in content.files.items()}
+    plots = bool(script["curves"]["runs"] or script["maps"] or script["parallel"])
+    told = {
+        **{"answer": "Answer", "comparison": "Comparison", "sweep": "Sweep"},
+        **({"errors": "Errors"} if "confusions" in present else {}),
+        **({"slices": "Slices"} if "slices" in content.tables else {}),
+        **({"calibration": "Calibration"} if "calibration" in present else {}),
+        **({"dynamics": "Training dynamics"} if "dynamics" in present else {}),
+        **({"layers": "Layers"} if content.words["layers"] else {}),
+        **({"space": "Space"} if script["maps"] else {}),
+        **({"costs": "Costs"} if present.keys() & {"learning", "losses", "forgetting"} else {}),
+        **({"bias": "Bias"} if present.keys() & {"amplification", "association", "counterfactual"} else {}),
+        **{"runs": "All runs", "made": "How it was made"},
+    }
+    return environment.get_template(TEMPLATE).render(
+        **content.words,
+        sections=told,
+        tables=content.tables,
+        figures={name: Markup(inline_svg(figure)) for name, figure in content.figures.items()},
+        curves=script["curves"],
+        maps=script["maps"],
+        parallel=script["parallel"],
+        sentences=script["sentences"],
+        script=script | {"csvs": csvs},  # embedded with Jinja's tojson, which escapes <, > and &
+        plotlyjs=Markup(get_plotlyjs().replace("</script", "<\\/script")) if plots else None,
+    )
+
+
+def read_content(sweep_dir: Path) -> Content:
+    """Read all that the page shows from the run directories.
+
+    Raises:
+        FrostlineError: ``sweep_dir`` holds no run, or a file of a run is damaged.
+    """
+    results = collect(sweep_dir)
+    arms = summarise(sweep_dir, results)
+    verdict = judge(sweep_dir, arms)
+    test = read_scored(sweep_dir, arms, "test")
+    learned = learning_curves(sweep_dir, arms)
+    tables = {"results": shown.results_table(results.dropna(axis="columns", how="all"))}
+    figures: dict[str, Figure | None] = {"heat_map": heat_map(results, arms), "pareto": pareto_figure(arms)}
+    figures |= measured_figures(sweep_dir, arms)
+    if arms:
+        tables["comparison"] = shown.comparison_table(arms, comparison(sweep_dir, arms, test))
+        if len(difference := differences(arms, test)):
+            tables["differences"] = shown.differences_table(difference)
+        if len(varied := spread(sweep_dir, arms)) and varied["seeds"].max() > 1:
+            tables["seeds"] = shown.seeds_table(varied)
+    if any(arm.test for arm in arms):
+        figures["accuracy_by_depth"] = accuracy_by_depth(arms)
+    if learned:
+        figures["learning"] = learning_figure(learned)
+    sentences, listed = None, None
+    if test:
+        sentences, listed, more_tables, more_figures = by_sentence(sweep_dir, arms, test)
+        tables |= more_tables
+        figures |= more_figures
+    return Content(
+        tables,
+        {name: figure for name, figure in figures.items() if figure is not None},
+        sentences,
+        {
+            "curves": read_curves(sweep_dir, results, arms),
+            "maps": read_maps(sweep_dir, arms),
+            "parallel": parallel(results, arms),
+            "sentences": listed,
+        },
+        {
+            "name": sweep_dir.resolve().name,
+            "subject": " · ".join(f"{key} {', '.join(_distinct(results[key]))}" for key in ("model", "data", "seed")),
+            "verdict": verdict.in_words() if verdict else None,
+            "answer": best_and_by_how_much(arms).split("\n"),
+            "notes": notes(arms, int((results["status"] != "finished").sum())),
+            "layers": layers_told(sweep_dir, arms),
+            "crossings": crossing_in_words(learned),
+            "provenance": _provenance(sweep_dir, results),
+            "raters": [],
+        },
+    )
+
+
+def by_sentence(
+    sweep_dir: Path, arms: Sequence[Arm], test: dict[str, Scored]
+) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Table], dict[str, Figure | None]]:
+    """Return what is told of single test sentences: all of them, those for the script, tables and figures.
+
+    Arms are compared sentence by sentence where they were scored on the same ones as the best arm; of many, :data:`MAX_PAIRED`.
+    """
+    told = dict(zip(arms, names(arms), strict=True))
+    best = next((told[arm] for arm in ranking(arms) if told[arm] in test), None)
+    alike = on_the_same_sentences(test, best)
+    chosen = list(alike)
+    if len(chosen) > MAX_PAIRED:
+        evenly = {chosen[i] for i in np.linspace(0, len(chosen) - 1, MAX_PAIRED - 1).round().astype(int)} | {best}
+        chosen = [name for name in chosen if name in evenly]
+    few = {name: alike[name] for name in chosen}
+    slices = declared_slices(next(iter(alike.values())).sentences)
+    tables: dict[str, Table] = {}
+    figures: dict[str, Figure | None] = {"confusions": confusion_figure(few)}
+    if len(few) > 1:
+        tables["disagreement"] = shown.disagreement_table(disagreement(few))
+    of_slices, found = slices_of(few, slices, str(best))
+    if len(of_slices):
+        tables["slices"] = shown.slices_table(of_slices)
+        figures["slices"] = slices_figure(of_slices)
+    if len(found):
+        tables["found_slices"] = shown.found_slices_table(found, str(best))
+    tables["calibration"] = shown.calibration_table(calibration(read_scored(sweep_dir, arms, "validation"), alike))
+    figures["reliability"] = reliability_figure(alike, chosen)
+    listed = for_script(few, slices) | {"first": chosen.index(str(best))}
+    return sentence_table(alike, slices), listed, tables, figures
+
+
+def read_maps(sweep_dir: Path, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """Return the sentences in two dimensions before and after training, of the first measured run of every arm.
+
+    Returns:
+        an entry an arm: ``name``, ``classes``, and ``points``, at most :data:`MAX_SENTENCES`, evenly drawn: text, class number
+        and the four places.
+
+    Raises:
+        FrostlineError: a ``projection.parquet`` is damaged.
+    """
+    found = []
+    for name, arm in zip(names(arms), arms, strict=True):
+        paths = [path for run in arm.runs if (path := sweep_dir / run / "measures" / "projection.parquet").is_file()]
+        if not paths:
+            continue
+        try:
+            table = pd.read_parquet(paths[0])
+        except (OSError, ValueError) as error:  # Arrow's errors are among these
+            raise FrostlineError(f"{paths[0]} is damaged: {error}.") from None
+        table = table.iloc[:: math.ceil(len(table) / MAX_SENTENCES)]
+        classes = _distinct(table["label"])
+        places = table[["before_x", "before_y", "after_x", "after_y"]].round(4).to_numpy().tolist()
+        numbers = [classes.index(str(label)) for label in table["label"]]
+        points = [[text[:200], number, *at] for text, number, at in zip(table["text"], numbers, places, strict=True)]
+        found.append({"name": name, "classes": classes, "points": points})
+    return found
+
+
+def layers_told(sweep_dir: Path, arms: Sequence[Arm]) -> list[tuple[str, str]]:
+    """Return, for every arm whose layers were measured, its name and what they say in words."""
+    tables = read_measures(sweep_dir, arms, "layers")
+    folders = {name: [sweep_dir / run for run in arm.runs] for name, arm in zip(names(arms), arms, strict=True)}
+    return [(name, layers_in_words(folders[name], of_arm)) for name, of_arm in tables.items()]
+
+
+def read_curves(sweep_dir: Path, results: pd.DataFrame, arms: Sequence[Arm]) -> dict[str, Any]:
+    """Return the logged curves of all finished runs as plain data for the page.
+
+    Returns:
+        ``arms`` (name and colour), ``metrics`` (their names; training loss and validation accuracy first) and ``runs``
+        (index of the arm, a label with learning rate and seed, and per metric ``x``, steps, and ``y``, finite values).
+
+    Raises:
+        FrostlineError: a ``curves.csv`` is damaged.
+    """
+    arm_of = {run: i for i, arm in enumerate(arms) for run in arm.tried}
+    told = names(arms)
+    runs: list[dict[str, Any]] = []
+    for row in results[results["run"].isin(list(arm_of))].to_dict("records"):
+        points = _points(sweep_dir / row["run"] / "curves.csv")
+        if points:
+            lr = "" if pd.isna(row["optimizer.lr"]) else f", learning rate {scientific(row['optimizer.lr'])}"
+            label = f"{told[arm_of[row['run']]]}{lr}, seed {row['seed']}"
+            runs.append({"arm": arm_of[row["run"]], "label": label, "points": points})
+    found = {metric for run in runs for metric in run["points"]}
+    first = [metric for metric in SHOWN_FIRST if metric in found]
+    return {
+        "arms": [{"name": name, "colour": colour} for name, colour in zip(told, colours(arms), strict=True)],
+        "metrics": [*first, *sorted(found - {*first})],
+        "runs": runs,
+    }
+
+
+# --- internals ------------------------------------------------------------------------------------------------------
+
+
+def _points(path: Path) -> dict[str, dict[str, list[float]]]:
+    if not path.is_file():
+        return {}
+    try:
+        table = pd.read_csv(path).set_index("step")
+    except (ValueError, KeyError) as error:  # pandas' parser errors are among these
+        raise FrostlineError(f"{path} is damaged: {error}.") from None
+    points = {}
+    for name in table.columns.drop("epoch", errors="ignore"):
+        column = pd.to_numeric(table[name], errors="coerce").replace([np.inf, -np.inf], np.nan).dropna()
+        column = column.iloc[:: math.ceil(len(column) / MAX_POINTS) or 1]
+        if len(column):
+            points[str(name)] = {"x": column.index.tolist(), "y": column.round(6).tolist()}
+    return points
+
+
+def _distinct(column: pd.Series[Any]) -> list[str]:
+    return [str(value) for value in sorted(column.dropna().unique())]
+
+
+def _provenance(sweep_dir: Path, results: pd.DataFrame) -> list[tuple[str, str]]:
+    """What the manifest of one run says about code, packages and machine; a finished run's, if there is one."""
+    runs = results.sort_values("status", key=lambda status: status != "finished", kind="stable")["run"]
+    found = next(((run, m) for run in runs if (m := read_json(sweep_dir / run / "manifest.json"))), None)
+    if found is None:
+        return []
+    told = {key: _in_words(key, value) for key, value in found[1].items() if key not in NOT_PROVENANCE}
+    return [("manifest of run", found[0]), *((key.replace("_", " "), words) for key, words in told.items() if words)]
+
+
+def _in_words(key: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_in_words(name, v)}" for name, v in value.items() if v is not None)
+    if isinstance(value, list):
+        return shlex.join(map(str, value)) if key == "command" else ", ".join(map(str, value))
+    return "" if value is None else str(value)
