@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from frostline.measures.association import association, differences, effect_size, holm, permutation_p
+from frostline.measures.association import association, differences, effect_size, permutation_p
 
 UNIT = np.eye(4)
 
@@ -66,11 +66,3 @@ def test_the_interval_holds_the_effect() -> None:
     effect = effect_size(scores)
     assert effect.low < effect.mean < effect.high
     assert max(abs(effect.low), abs(effect.high)) <= 1.9365 + 1e-4
-
-
-@pytest.mark.parametrize(
-    ("ps", "expected"),
-    [([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]), ([0.5], [0.5]), ([0.9, 0.8], [1.0, 1.0]), ([0.001, 0.001], [0.002, 0.002])],
-)
-def test_holms_correction_by_hand(ps: list[float], expected: list[float]) -> None:
-    assert holm(ps) == pytest.approx(expected)

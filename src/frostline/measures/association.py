@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from frostline.encoder.load import Pretrained
 from frostline.errors import FrostlineError
+from frostline.measures.comparisons import holm
 from frostline.measures.layers import own_pooling, random_encoder
 from frostline.measures.statistics import Interval
 from frostline.measures.subject import Subject
@@ -227,12 +228,3 @@ def _divisions(m: int, permutations: int, seed: int) -> NDArray[np.int64]:
     random = np.random.default_rng(seed)
     drawn = random.random((permutations - 1, 2 * m)).argpartition(m, axis=1)[:, :m]
     return np.concatenate([np.arange(m)[None], drawn])
-
-
-def holm(ps: Sequence[float]) -> NDArray[np.float64]:
-    """Return p-values corrected for their number (Holm 1979), in their order."""
-    order = np.argsort(ps)
-    steps = np.asarray(ps)[order] * np.arange(len(ps), 0, -1)
-    corrected = np.empty(len(ps))
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return corrected

@@ -23,5 +23,15 @@ def score(logits: NDArray[np.float64], labels: NDArray[np.int64], split: str) ->
     return {
         f"{split}/accuracy": (scores.argmax(dim=1) == truth).double().mean().item(),
         f"{split}/macro_f1": float(f1_score(labels, logits.argmax(axis=1), average="macro", zero_division=0.0)),
-        f"{split}/loss": F.cross_entropy(scores, truth).item(),
+        f"{split}/loss": nll(logits, labels),
     }
+
+
+def nll(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Return the mean cross-entropy in nats, from logits, so that it is not cut off where a probability rounds to 0.
+
+    Args:
+        logits: ``[sentences, classes]``.
+        labels: ``[sentences]``, 0 … classes-1.
+    """
+    return F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item()
