@@ -10,6 +10,7 @@ from frostline.schema import (
     BitFitStrategy,
     Config,
     Constant,
+    FilesData,
     FrozenStrategy,
     GradualStrategy,
     Lbfgs,
@@ -17,6 +18,13 @@ from frostline.schema import (
     LpFtStrategy,
     PackagedData,
     RandomModel,
+)
+
+# What Frostline's own columns of sentences, predictions.parquet and dynamics.parquet are called.
+TAKEN = (
+    *("split", "index", "text", "text_pair", "label", "prediction", "unknown_words"),
+    *("confidence", "variability", "correctness", "forgetting_events", "flipped"),
+    *("group", "clean_label", "marker", "unmarked", "cell"),
 )
 
 
@@ -62,6 +70,18 @@ def check_contradictions(config: Config) -> None:
         data.batch_tokens is None or data.batch_size != "full",
         "data.batch_tokens and the full batch of optimizer=lbfgs exclude each other; leave data.batch_tokens out.",
     )
+    _require(
+        not (config.callbacks.dynamics and trainer.strategy == "fsdp"),
+        "callbacks.dynamics scores sentences on each device alone, but trainer.strategy=fsdp shards the weights; use "
+        "trainer.strategy=ddp.",
+    )
+    if isinstance(data, FilesData):
+        taken = [name for name in data.keep_columns if name in TAKEN or name.startswith(("logit_", "epoch_"))]
+        _require(
+            not taken,
+            f"data.keep_columns: Frostline's tables have a column {', '.join(map(repr, taken))} of their own; rename it in your "
+            "file.",
+        )
     monitor, mode = config.callbacks.monitor, config.callbacks.mode
     _require(mode == MONITORED[monitor], f"callbacks.mode is '{mode}', but must be '{MONITORED[monitor]}' for {monitor}.")
 

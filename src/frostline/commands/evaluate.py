@@ -18,7 +18,7 @@ from frostline.encoder.quick import quicken
 from frostline.errors import FrostlineError, choices
 from frostline.measures.scores import score
 from frostline.runs.files import write_json, write_parquet
-from frostline.runs.predictions import prediction_table
+from frostline.runs.predictions import prediction_table, words_in
 from frostline.runs.snapshot import read_snapshot
 from frostline.schema import Config, DataConfig, PathsConfig
 from frostline.strategies import build_classifier
@@ -55,7 +55,9 @@ def evaluate(run_dir: Path, split: str, paths: PathsConfig, other_data: DictConf
     if config.trainer.accelerator != "cpu" and torch.cuda.is_available():
         device = torch.device("cuda")
 
-    data = with_labels_of(pointer["class_names"], load_data(config.data, cache_dir, config.seed), split)
+    whole = load_data(config.data, cache_dir, config.seed)
+    known_words = words_in(whole.splits["train"]) if other_data is None else None  # of the run's training sentences
+    data = with_labels_of(pointer["class_names"], whole, split)
     pretrained = load_encoder(config.model, cache_dir)
     quicken(pretrained.model, device)
     module = build_classifier(config, pretrained, len(pointer["class_names"]), pointer["layer"], pointer["C"])
@@ -67,7 +69,8 @@ def evaluate(run_dir: Path, split: str, paths: PathsConfig, other_data: DictConf
 
     metrics = score(logits, datamodule.labels(split), {"validation": "val"}.get(split, split))
     folder = run_dir / "evaluations" / f"{config.data.label.replace('/', '-')}-{split}"
-    write_parquet(folder / "predictions.parquet", prediction_table(split, data.splits[split], logits, pointer["class_names"]))
+    table = prediction_table(split, data.splits[split], logits, pointer["class_names"], known_words)
+    write_parquet(folder / "predictions.parquet", table)
     write_json(folder / "metrics.json", metrics)
     return metrics
 

@@ -86,11 +86,11 @@ def compare_metrics(old: dict[str, float], new: dict[str, float]) -> list[str]:
 
 def compare_predictions(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
     """Return, as sentences, in which columns of ``predictions.parquet`` how many rows differ, and by how much at most."""
-    if list(old.columns) != list(new.columns) or len(old) != len(new):
+    if not set(old.columns) <= set(new.columns) or len(old) != len(new):  # a later version may add columns
         return [f"predictions.parquet: {len(old)} rows of {list(old.columns)} then, {len(new)} of {list(new.columns)} now"]
     found = []
     for column in old.columns:
-        changed = old[column] != new[column]
+        changed = (old[column] != new[column]) & ~(old[column].isna() & new[column].isna())
         if changed.any():
             largest = (old[column] - new[column]).abs().max() if column.startswith("logit_") else None
             by = f", by {largest:.3g} at most" if largest is not None else ""

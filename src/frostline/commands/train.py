@@ -32,15 +32,17 @@ from frostline.measures.scores import score
 from frostline.once import Once
 from frostline.runs.curves import CurvesLogger
 from frostline.runs.directory import RunDirectory
+from frostline.runs.dynamics import dynamics_table
 from frostline.runs.files import full_disk, write_json, write_parquet
 from frostline.runs.manifest import surroundings
 from frostline.runs.memory import peak_memory_mb, reset_peak_memory
-from frostline.runs.predictions import prediction_table
+from frostline.runs.predictions import prediction_table, words_in
 from frostline.runs.wandb import finish_wandb, run_tags, start_wandb
-from frostline.schema import Averaging, Config, FrozenStrategy, LoraStrategy, LpFtStrategy, WiseFt
+from frostline.schema import Averaging, Config, FrozenStrategy, Lbfgs, LoraStrategy, LpFtStrategy, WiseFt
 from frostline.strategies import Classifier, FrozenClassifier, PartialClassifier, build_classifier, build_probe, probed_layers
 from frostline.strategies.averaging import AverageWeights
 from frostline.strategies.checkpoint import save_checkpoint
+from frostline.strategies.dynamics import TrainingDynamics
 from frostline.strategies.lp_ft import start_from_probe
 from frostline.strategies.predict import predict
 from frostline.strategies.rehearsal import attach_reading
@@ -153,7 +155,8 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
     if config.logger.name == "wandb" and run.is_main:
         loggers.append(start_wandb(config, run.path, depth, pretrained.blocks, run.manifest["wandb_id"], group))
     best = KeepBest(module, config)
-    callbacks: list[Callback] = [best, clock]
+    dynamics = follow_sentences(config, datamodule, clock)
+    callbacks: list[Callback] = [best, clock, *([] if dynamics is None else [dynamics])]
     if isinstance(averaging := config.remedy.get("averaging"), Averaging):
         steps = datamodule.training_steps(config.trainer.max_epochs, config.trainer.accumulate_grad_batches)
         callbacks.append(AverageWeights(averaging.last_share, steps))
@@ -185,6 +188,7 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
 
     metrics: dict[str, float] = {}
     tables: list[pd.DataFrame] = []
+    known_words = words_in(data.splits["train"])
     for split in ("train", "validation", *(["test"] if config.test else [])):
         if split == "validation" and best.logits is not None:
             logits = best.logits  # of the same weights, at the end of their epoch
@@ -192,7 +196,7 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
             logits = predict(module, datamodule, split, device, config.trainer.precision)
         metrics |= score(logits, datamodule.labels(split), {"validation": "val"}.get(split, split))
         if split != "train":
-            tables.append(prediction_table(split, data.splits[split], logits, data.class_names))
+            tables.append(prediction_table(split, data.splits[split], logits, data.class_names, known_words))
     sentences = trainer.current_epoch * len(data.splits["train"])
     metrics |= {
         "trained_parameters": trained,
@@ -202,6 +206,8 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
         "peak_memory_mb": round(peak_memory_mb(device), 1),
     }
     write_parquet(run.path / "predictions.parquet", pd.concat(tables, ignore_index=True))
+    if dynamics is not None:
+        write_parquet(run.path / "dynamics.parquet", dynamics_table(data.splits["train"], *dynamics.epochs()))
     write_json(run.path / "metrics.json", metrics)
     module.to(cpu)
     if config.measure:
@@ -218,6 +224,17 @@ def probe_first(module: Classifier, config: Config, cache: ActivationCache, data
     features = frozen_features(config, cache, datamodule, [cache.pretrained.blocks], ("train", "validation"))
     labels = {name: datamodule.splits[name].labels for name in features}
     return start_from_probe(module, {name: states[0] for name, states in features.items()}, labels, classes, config.strategy.C)
+
+
+def follow_sentences(config: Config, datamodule: SentenceModule, clock: Resume) -> TrainingDynamics | None:
+    """Return what follows the training sentences from epoch to epoch; None if it is not asked for, or there are no epochs."""
+    if config.callbacks.dynamics and isinstance(config.optimizer, Lbfgs):
+        log.warning(
+            "callbacks.dynamics follows sentences from epoch to epoch, but the exact probe of optimizer=lbfgs is solved at once; "
+            "this run writes no dynamics.parquet (optimizer=adamw trains a probe in epochs)."
+        )
+        return None
+    return TrainingDynamics(datamodule, config.trainer.precision, clock) if config.callbacks.dynamics else None
 
 
 def move_towards_start(module: Classifier, pretrained: Pretrained, alpha: float) -> None:

@@ -21,7 +21,7 @@ from frostline.data.splits import subsample
 from frostline.errors import FrostlineError
 from frostline.schema import DataConfig, PackagedData
 
-COLUMNS = ("text", "label", "rating", "judgements")
+COLUMNS = ("text", "label", "rating", "rating_sd", "judgements")
 
 
 def halves(config: PackagedData, cache_dir: Path) -> tuple[datasets.Dataset, datasets.Dataset]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from frostline.errors import FrostlineError, choices, nearest
 from frostline.schema import FilesData
 
 Columns = dict[str, list[Any]]
+NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")  # as JSON writes them: 007 is a text
 GROUP = "group"  # the group column's name in RawData: the user's own could be 'text'
 
 
@@ -29,8 +31,9 @@ def read_files(config: FilesData) -> RawData:
         config: the files and their columns; validation and test may be None.
 
     Returns:
-        A split per file with ``text``, ``text_pair``, ``label`` and ``group``, as far as configured. Cells of CSV and
-        TSV files are taken literally: ``NA`` is a text. An empty label cell is a missing label.
+        A split per file with ``text``, ``text_pair``, ``label`` and ``group``, as far as configured, and the columns that
+        are to be kept. Cells of CSV and TSV files are taken literally: ``NA`` is a text. An empty label cell is a missing label.
+        A kept column holds numbers if all its cells are or spell one, else truth values or texts; an empty cell is a missing one.
 
     Raises:
         FrostlineError: a file that is missing, empty, malformed or not UTF-8; a missing column; a value of the wrong
@@ -43,9 +46,13 @@ def read_files(config: FilesData) -> RawData:
         GROUP: config.group_column,
     }
     wanted = {role: name for role, name in names.items() if name is not None}
-    files = {split: getattr(config, split) for split in SPLITS if getattr(config, split) is not None}
+    wanted |= {name: name for name in config.keep_columns}
+    files = {split: Path(getattr(config, split)) for split in SPLITS if getattr(config, split) is not None}
+    found = {split: _columns(file, wanted, config.keep_columns) for split, file in files.items()}
+    for name in config.keep_columns:
+        _make_alike(name, found.values())
     return RawData(
-        splits={split: _split(Path(file), wanted) for split, file in files.items()},
+        splits={split: _dataset(files[split], columns) for split, columns in found.items()},
         class_names=None,
         group_column=GROUP if config.group_column else None,
         notes={},
@@ -63,20 +70,24 @@ def require_file(file: Path) -> None:
         raise FrostlineError(f"There is no file '{file}'{nearest(file.name, neighbours) or '.'}")
 
 
-def _split(file: Path, wanted: dict[str, str]) -> datasets.Dataset:
+def _columns(file: Path, wanted: dict[str, str], kept: Collection[str]) -> Columns:
     table = _table(file)
     if not table or not next(iter(table.values())):
         raise FrostlineError(f"'{file}' holds no rows.")
     for role, name in wanted.items():
         if name not in table:
+            key = "keep_columns" if role in kept else f"{role}_column"
             raise FrostlineError(
-                f"'{file}' has no column '{name}' (data.{role}_column); its columns are "
-                f"{', '.join(table)}{nearest(name, table) or '.'}"
+                f"'{file}' has no column '{name}' (data.{key}); its columns are {', '.join(table)}{nearest(name, table) or '.'}"
             )
     columns: Columns = {}
     for role, name in wanted.items():
-        check = {"label": _label, GROUP: _group}.get(role, _text)
+        check = _kept if role in kept else {"label": _label, GROUP: _group}.get(role, _text)
         columns[role] = [check(value, f"'{file}', row {row}, column '{name}'") for row, value in enumerate(table[name], 1)]
+    return columns
+
+
+def _dataset(file: Path, columns: Columns) -> datasets.Dataset:
     try:
         return datasets.Dataset.from_dict(columns)
     except UnicodeEncodeError:  # JSON can spell half a surrogate pair, "\ud83d", which is no character
@@ -101,6 +112,31 @@ def _group(value: Any, place: str) -> str:
     if value is None or value == "":
         raise FrostlineError(f"{place}: the group is missing.")
     return str(value)
+
+
+def _kept(value: Any, place: str) -> str | int | float | None:
+    if value is None or value == "" or value != value:  # the last one is NaN
+        return None
+    if isinstance(value, str | int | float):
+        return value
+    raise FrostlineError(f"{place}: {value!r:.80} is neither a text nor a number, as a column of data.keep_columns must be.")
+
+
+def _make_alike(name: str, splits: Collection[Columns]) -> None:
+    """Give a kept column the same type in all splits: of numbers, else of truth values, else of texts."""
+    cells = [cell for columns in splits for cell in columns[name] if cell is not None]
+    kind: Callable[[Any], Any] = str
+    if all(isinstance(cell, bool) for cell in cells):
+        kind = bool
+    elif not any(isinstance(cell, bool) for cell in cells) and all(map(_is_number, cells)):
+        whole = all(float(cell).is_integer() and abs(float(cell)) < 2**53 for cell in cells)
+        kind = (lambda cell: int(float(cell))) if whole else float
+    for columns in splits:
+        columns[name] = [None if cell is None else kind(cell) for cell in columns[name]]
+
+
+def _is_number(cell: str | int | float) -> bool:
+    return isinstance(cell, int | float) or NUMBER.fullmatch(cell) is not None
 
 
 def _table(file: Path) -> Columns:

@@ -128,9 +128,9 @@ class SentenceModule(LightningDataModule):
         size = SCORING_TOKENS if self.splits[split].features is None else None
         return self._loader(split, SortedBatches(self.splits[split].tokens.lengths, size, rank, devices))
 
-    def scoring_batches(self, split: str, device: torch.device) -> Iterator[dict[str, Any]]:
+    def scoring_batches(self, split: str, device: torch.device, rank: int = 0, devices: int = 1) -> Iterator[dict[str, Any]]:
         """Yield the batches of :meth:`scoring_dataloader` on ``device``."""
-        for batch in self.scoring_dataloader(split):
+        for batch in self.scoring_dataloader(split, rank, devices):
             yield {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
     def _loader(self, split: str, sampler: Sampler[BatchRows]) -> DataLoader[dict[str, Any]]:

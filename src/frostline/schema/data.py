@@ -95,6 +95,7 @@ class FilesData(DataConfig):
     text_pair_column: str | None
     label_column: str
     group_column: str | None
+    keep_columns: list[str] = field(default_factory=list, kw_only=True)
 
     @property
     def label(self) -> str:

@@ -239,8 +239,9 @@ class TrainerConfig:
 
 @dataclass
 class CallbacksConfig:
-    """The best checkpoint and early stopping."""
+    """The best checkpoint, early stopping, and what is kept of every epoch."""
 
     monitor: str
     mode: str
     early_stopping_patience: int | None
+    dynamics: bool = field(default=False, kw_only=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +120,8 @@ class KeepBest(Callback):
         if self.score is None or self.keeps_last or sign * score > sign * self.score:
             whole = trainer.strategy.lightning_module_state_dict()  # gathers what is sharded, so every rank must ask
             self.score, self.state = score, {k: v.detach().cpu().clone() for k, v in whole.items() if k in self.names}
-            self.logits = in_order(self._batches) if self._batches else None
+            scored = sum(len(rows) for rows, _ in self._batches)
+            self.logits = in_order(self._batches, scored) if self._batches else None
         self._batches.clear()
 
     def state_dict(self) -> dict[str, Any]:
@@ -159,6 +162,13 @@ class Resume(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the time from a checkpoint."""
         self.seconds = state_dict["seconds"]
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Leave what is done within out of the time."""
+        self.count()
+        yield
+        self._since = time.monotonic()
 
     def count(self) -> None:
         """Add the time since the clock was started or last read."""
