@@ -37,6 +37,7 @@ def write_run(
     error: str | None = None,
     overrides: dict[str, Any] | None = None,
     seed_of_test_set: int | None = None,
+    seconds: float = 30.0,
 ) -> None:
     """Write a run directory whose test accuracy is about ``test`` and whose validation accuracy is ``validation``."""
     rng = np.random.default_rng([seed, round(1e6 * (lr or 0)), DEPTHS[strategy]])
@@ -85,7 +86,7 @@ def write_run(
     metrics = {"train/accuracy": 0.99, "val/accuracy": validation, "val/loss": 1 - validation}
     if test is not None:
         metrics["test/accuracy"] = float(accuracy_score(tables[1]["label"], tables[1]["prediction"]))
-    metrics |= {"trained_parameters": TRAINED[strategy], "total_parameters": 22_713_986, "fit_seconds": 30.0 + seed}
+    metrics |= {"trained_parameters": TRAINED[strategy], "total_parameters": 22_713_986, "fit_seconds": seconds + seed}
     (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
@@ -233,6 +234,26 @@ def test_it_says_when_it_cannot_tell(tmp_path: Path) -> None:
     write_run(tmp_path / "0", "frozen", lr=None, validation=0.80, test=0.80)
     write_run(tmp_path / "1", "full", validation=0.81, test=0.80)
     assert "we cannot tell" in best_and_by_how_much(arms_of(tmp_path))
+
+
+def test_the_answer_says_what_it_costs_and_what_would_do_for_less(tmp_path: Path) -> None:
+    jobs = {"frozen": (None, 0.80, 0.6, 2.0), "partial": (1e-4, 0.84, 0.81, 20.0), "full": (1e-4, 0.85, 0.82, 80.0)}
+    for job, (strategy, (lr, validation, test, seconds)) in enumerate(jobs.items()):
+        write_run(tmp_path / str(job), strategy, lr=lr, validation=validation, test=test, seconds=seconds)
+    answer = best_and_by_how_much(arms_of(tmp_path))
+    assert "above the linear probe on layer 4" in answer and ", in 40 × its time;" in answer
+    assert (
+        answer.count(
+            "Cheaper, and not worse as far as we can tell: partial fine-tuning with 2 of 6 blocks frozen, in 25 % of the"
+        )
+        == 1
+    )
+
+
+def test_what_is_worse_or_no_cheaper_is_no_cheaper_choice(tmp_path: Path) -> None:
+    for job, (strategy, test, seconds) in enumerate([("frozen", 0.6, 2.0), ("partial", 0.6, 20.0), ("full", 0.9, 80.0)]):
+        write_run(tmp_path / str(job), strategy, validation=test, test=test, seconds=seconds)
+    assert "Cheaper" not in best_and_by_how_much(arms_of(tmp_path))
 
 
 def test_arms_that_share_no_seed_are_not_compared(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from frostline.measures.statistics import paired_difference
+from frostline.measures.statistics import Interval, paired_difference
 from frostline.report.arms import Arm, distinctions
 from frostline.report.table import percent
 
@@ -38,7 +38,7 @@ def _in_words(arms: Sequence[Arm]) -> list[str]:
 
 
 def _answer(arms: list[Arm]) -> str:
-    """Two sentences about the arms of one task."""
+    """Two or three sentences about the arms of one task."""
     ranked = sorted(arms, key=lambda a: (-round(a.val_accuracy, 12), a.val_loss))
     told = dict(zip(arms, _in_words(arms), strict=True))
     best, name = ranked[0], told[ranked[0]]
@@ -54,25 +54,54 @@ def _answer(arms: list[Arm]) -> str:
     probes = [arm for arm in ranked if arm.strategy == "frozen"]
     probes = [] if best in probes else [p for p in probes if p.model == best.model] or probes
     other = probes[0] if probes else ranked[1]
-    return f"{first} {_comparison(best, other, told[other])}"
+    return f"{first} {_comparison(best, other, told[other])}{_cheaper(best, [arm for arm in ranked if arm is not other], told)}"
+
+
+def _cheaper(best: Arm, arms: Sequence[Arm], told: dict[Arm, str]) -> str:
+    """Which of the arms that train at least twice as fast as the best is not worse as far as we can tell; nothing if none is."""
+    faster = [arm for arm in arms if arm.fit_seconds <= best.fit_seconds / 2]
+    for arm in sorted(faster, key=lambda arm: arm.fit_seconds):
+        difference = _difference(best, arm)
+        if difference is not None and not difference.excludes_zero():
+            points, low, high = (f"{100 * x:+.1f}" for x in difference)
+            time = f"{_times(arm.fit_seconds / best.fit_seconds)} the time"
+            interval = f"difference {points} points, {low} to {high}"
+            return f" Cheaper, and not worse as far as we can tell: {told[arm]}, in {time} ({interval})."
+    return ""
+
+
+def _times(ratio: float) -> str:
+    """A ratio of times in words: ``40 ×``, ``1.5 ×``, ``8 % of``."""
+    if ratio >= 1:
+        return f"{ratio:.0f} ×" if ratio >= 9.5 else f"{ratio:.1f} ×"
+    return f"{100 * ratio:.0f} % of" if ratio >= 0.01 else "less than 1 % of"
+
+
+def _difference(best: Arm, other: Arm) -> Interval | None:
+    """The paired difference in test accuracy over shared seeds and sentences; None if there are none."""
+    if best.correct is None or other.correct is None or not best.correct.index.equals(other.correct.index):
+        return None
+    seeds = [seed for seed in best.correct if seed in other.correct]
+    return paired_difference(best.correct[seeds].to_numpy().T, other.correct[seeds].to_numpy().T) if seeds else None
 
 
 def _comparison(best: Arm, other: Arm, name: str) -> str:
     if best.correct is None or other.correct is None or not best.correct.index.equals(other.correct.index):
         return f"We cannot tell by how much it differs from {name}: the two were not scored on the same test sentences."
-    seeds = [seed for seed in best.correct if seed in other.correct]
-    if not seeds:
+    difference = _difference(best, other)
+    if difference is None:
         return f"We cannot tell by how much it differs from {name}: the two share no seed."
-    difference = paired_difference(best.correct[seeds].to_numpy().T, other.correct[seeds].to_numpy().T)
     points, low, high = (f"{100 * x:+.1f}" for x in difference)
+    seeds = [seed for seed in best.correct if seed in other.correct]
     accuracy = percent(float(other.correct[seeds].to_numpy().mean()))
+    time = f"{_times(best.fit_seconds / other.fit_seconds)} its time"
     if not difference.excludes_zero():
         return (
-            f"Whether it beats {name} ({accuracy} %) we cannot tell: the paired difference is {points} points, "
+            f"Whether it beats {name} ({accuracy} %), in {time}, we cannot tell: the paired difference is {points} points, "
             f"and its 95 % interval, {low} to {high}, includes 0."
         )
     side = "above" if difference.mean > 0 else "below"
     return (
-        f"That is {points.lstrip('+-')} points {side} {name} ({accuracy} %); "
+        f"That is {points.lstrip('+-')} points {side} {name} ({accuracy} %), in {time}; "
         f"the 95 % interval of the paired difference is {low} to {high} points."
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from frostline.measures.statistics import CHUNK_CELLS, Interval, resampled_means
@@ -132,6 +133,9 @@ def pareto_figure(arms: Sequence[Arm]) -> Figure | None:
             if len(shown) <= 12:
                 axes.annotate(name, (arm.fit_seconds, 100 * test.mean), (7, 4), textcoords="offset points", fontsize=8, color=INK)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.2, y=0.1)
         axes.set_xlabel("time to train one run, s")
         axes.set_ylabel("test accuracy, % (95 % interval)")

@@ -115,5 +115,8 @@ def log_report(sweep_dir: Path, page: Path, tables: Mapping[str, pd.DataFrame], 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
     """A table of numbers and text only: what is mixed becomes text."""
-    mixed = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
-    return table.assign(**{name: table[name].map(lambda value: "" if pd.isna(value) else str(value)) for name in mixed})
+    plain = table.copy()
+    for name in table:
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            plain[name] = table[name].map(lambda value: "" if pd.isna(value) else str(value))
+    return plain

@@ -169,7 +169,7 @@ for (const table of document.querySelectorAll("table[data-table]:not(#sentences)
 
 if (sentences) {
   const form = document.getElementById("filter"), table = document.getElementById("sentences");
-  const more = document.getElementById("more"), step = 50;
+  const more = document.getElementById("more"), step = 20;
   let limit = step, sortedBy = null, upwards = true;
 
   const element = (tag, words, parent) => { const made = document.createElement(tag); made.textContent = words; parent.append(made); return made; };
@@ -222,6 +222,6 @@ if (sentences) {
   table.tHead.append(head);
   form.addEventListener("input", () => { limit = step; list(); });
   form.addEventListener("submit", event => event.preventDefault());
-  more.addEventListener("click", () => { limit += 4 * step; list(); });
+  more.addEventListener("click", () => { limit += 5 * step; list(); });
   list();
 }

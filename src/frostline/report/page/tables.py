@@ -33,7 +33,6 @@ def comparison_table(arms: Sequence[Arm], data: pd.DataFrame) -> Table:
         Column("test accuracy, % (95 % CI)", "accuracy", share("accuracy")),
         Column("macro F1, %", "macro_f1", share("macro_f1")),
         Column("NLL, nats", "nll", number("nll")),
-        Column("Brier", "brier", number("brier")),
         Column("seeds", "seeds"),
         Column("time, s", "fit_seconds", lambda row: f"{row['fit_seconds']:.{0 if row['fit_seconds'] >= 10 else 1}f}"),
         Column("memory, MB", "peak_memory_mb", lambda row: _whole(row["peak_memory_mb"])),
