@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 COMMANDS = {
     "train": "fine-tune or probe an encoder at a frozen depth; with -m a sweep",
     "evaluate": "score a finished run, on its own test split or on another data set",
+    "predict": "classify a sentence or a file with a finished run, with calibrated probabilities",
+    "export": "write a finished run as a plain Hugging Face model folder with the same logits",
     "reproduce": "run a finished run's snapshot again and compare every number",
     "measure": "what finished runs' encoders know, and what training changed: layers, geometry",
     "claims": "list the lecture's claims, each with the experiment that decides on it and its last verdict",
     "report": "write the table and the page of a sweep anew",
+    "compare": "two finished runs side by side: how sure the difference is, and on which sentences they part",
     "cache": "list, verify or clear the activations that runs keep on disk",
 }
 
@@ -111,8 +115,15 @@ def run_on_directory(command: str, overrides: list[str]) -> int:
     if any(word in ("-h", "--help") for word in overrides):
         print((CONF / f"{command}.yaml").read_text())
         return 0
+    if command == "compare":
+        overrides = with_all_runs(overrides)
     try:
+        overrides, free_texts = take_texts(overrides) if command == "predict" else (overrides, {})
         composed: Any = compose_alone(command, overrides)
+        if command == "compare":
+            from frostline.commands.compare import compare
+
+            return compare([Path(run) for run in composed.run], composed.sentences)
         if command == "report":
             from frostline.commands.report import report
 
@@ -128,6 +139,21 @@ def run_on_directory(command: str, overrides: list[str]) -> int:
             from frostline.commands.cache import cache
 
             return cache(Path(paths.cache_dir), composed.do, composed.older_than)
+        if command == "predict":
+            from frostline.commands.predict import predict
+            from frostline.config import read_options
+            from frostline.schema import PredictOptions
+
+            predict(replace(read_options(composed, PredictOptions), **free_texts), paths)
+            return 0
+        if command == "export":
+            from frostline.commands.export import export
+            from frostline.config import read_options
+            from frostline.schema import ExportOptions
+
+            options = read_options(composed, ExportOptions)
+            export(Path(options.run), Path(options.to), paths)
+            return 0
         run_dir = Path(composed.run)
         if command == "measure":
             from frostline.commands.measure import measure
@@ -143,6 +169,21 @@ def run_on_directory(command: str, overrides: list[str]) -> int:
         return 0
     except Exception as error:
         return tell(error, command, overrides)
+
+
+def take_texts(words: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Take ``text=…`` and ``text_pair=…`` out of the overrides: Hydra would read their commas, quotes and braces."""
+    texts = {key: value for key, sign, value in (word.partition("=") for word in words) if sign and key in ("text", "text_pair")}
+    return [word for word in words if word.partition("=")[0] not in texts], texts
+
+
+def with_all_runs(overrides: list[str]) -> list[str]:
+    """Return overrides in which ``run=<a> run=<b>`` is one list of directories."""
+    from frostline.commands.launch import quoted
+
+    runs = [word.removeprefix("run=") for word in overrides if word.startswith("run=")]
+    others = [word for word in overrides if not word.startswith("run=")]
+    return [*others, f"run=[{','.join(quoted(Path(run)) for run in runs)}]"] if runs else others
 
 
 def show_metrics(metrics: dict[str, float], run_dir: Path) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
@@ -32,6 +32,11 @@ from frostline.schema import (
     MeasureConfig,
     PathsConfig,
 )
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Options = TypeVar("Options", bound=DataclassInstance)
 
 # What does not change a run's result does not change its identity.
 NOT_IDENTITY = ("paths", "logger", "ckpt_path", "measure", "claim")
@@ -95,6 +100,21 @@ def read_measures(tree: DictConfig) -> dict[str, MeasureConfig]:
     measures = _several("measure", tree, MEASURES)
     check_ranges({"measure": measures})
     return measures
+
+
+def read_options(tree: DictConfig, options: type[Options]) -> Options:
+    """Return a command's own keys (those of the dataclass ``options``) of its configuration.
+
+    Raises:
+        FrostlineError: a key without a value, or of the wrong type.
+    """
+    try:
+        node = OmegaConf.masked_copy(tree, [f.name for f in fields(options)])
+        return cast("Options", OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(options), node)))
+    except MissingMandatoryValue as error:
+        raise FrostlineError(f"'{_key(error)}' has no value; give it as {_key(error)}=….") from None
+    except OmegaConfBaseException as error:
+        raise FrostlineError(f"'{_key(error)}' has a value of the wrong type: {str(error).splitlines()[0]}.") from None
 
 
 def identity(config: Config) -> str:

@@ -5,24 +5,18 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import torch
 from datasets import concatenate_datasets
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from frostline.commands.train import quieten
+from frostline.commands.finished import load_finished
 from frostline.config import validate
 from frostline.data.module import SentenceModule
 from frostline.data.sentences import LabelledData, load_data
-from frostline.encoder.load import load_encoder
-from frostline.encoder.quick import quicken
 from frostline.errors import FrostlineError, choices
 from frostline.measures.scores import score
 from frostline.runs.files import write_json, write_parquet
 from frostline.runs.predictions import prediction_table, words_in
-from frostline.runs.snapshot import read_snapshot
 from frostline.schema import Config, DataConfig, PathsConfig
-from frostline.strategies import build_classifier
-from frostline.strategies.checkpoint import load_checkpoint, read_pointer
 from frostline.strategies.predict import predict
 
 SPLITS = ("train", "validation", "test", "all")
@@ -45,31 +39,20 @@ def evaluate(run_dir: Path, split: str, paths: PathsConfig, other_data: DictConf
     """
     if split not in SPLITS:
         raise FrostlineError(f"split is '{split}', but must be {choices(SPLITS)}.")
-    quieten()
-    config = read_snapshot(run_dir)
-    pointer = read_pointer(run_dir)
-    config.paths = paths
-    if other_data is not None:
-        config.data = other_source(config, other_data)
-    cache_dir, device = Path(paths.cache_dir), torch.device("cpu")
-    if config.trainer.accelerator != "cpu" and torch.cuda.is_available():
-        device = torch.device("cuda")
-
-    whole = load_data(config.data, cache_dir, config.seed)
+    run = load_finished(run_dir, paths)
+    config, pretrained, cache_dir = run.config, run.pretrained, Path(paths.cache_dir)
+    source = config.data if other_data is None else other_source(config, other_data)
+    whole = load_data(source, cache_dir, config.seed)
     known_words = words_in(whole.splits["train"]) if other_data is None else None  # of the run's training sentences
-    data = with_labels_of(pointer["class_names"], whole, split)
-    pretrained = load_encoder(config.model, cache_dir)
-    quicken(pretrained.model, device)
-    module = build_classifier(config, pretrained, len(pointer["class_names"]), pointer["layer"], pointer["C"])
-    load_checkpoint(module, run_dir, pretrained)
+    data = with_labels_of(run.class_names, whole, split)
     datamodule = SentenceModule(
-        data, pretrained.tokenizer, pretrained.tokenizer_hash, config.data.max_length, None, config.seed, cache_dir
+        data, pretrained.tokenizer, pretrained.tokenizer_hash, source.max_length, None, config.seed, cache_dir
     )
-    logits = predict(module, datamodule, split, device, config.trainer.precision)
+    logits = predict(run.module, datamodule, split, run.device, config.trainer.precision)
 
     metrics = score(logits, datamodule.labels(split), {"validation": "val"}.get(split, split))
-    folder = run_dir / "evaluations" / f"{config.data.label.replace('/', '-')}-{split}"
-    table = prediction_table(split, data.splits[split], logits, pointer["class_names"], known_words)
+    folder = run_dir / "evaluations" / f"{source.label.replace('/', '-')}-{split}"
+    table = prediction_table(split, data.splits[split], logits, run.class_names, known_words)
     write_parquet(folder / "predictions.parquet", table)
     write_json(folder / "metrics.json", metrics)
     return metrics

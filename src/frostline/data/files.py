@@ -71,7 +71,7 @@ def require_file(file: Path) -> None:
 
 
 def _columns(file: Path, wanted: dict[str, str], kept: Collection[str]) -> Columns:
-    table = _table(file)
+    table = read_table(file)
     if not table or not next(iter(table.values())):
         raise FrostlineError(f"'{file}' holds no rows.")
     for role, name in wanted.items():
@@ -139,7 +139,16 @@ def _is_number(cell: str | int | float) -> bool:
     return isinstance(cell, int | float) or NUMBER.fullmatch(cell) is not None
 
 
-def _table(file: Path) -> Columns:
+def read_table(file: Path, plain_text: bool = False) -> Columns:
+    """Read all columns of a file in the format that its suffix says.
+
+    Args:
+        file: ``.csv``, ``.tsv``, ``.jsonl``, ``.json`` or ``.parquet``.
+        plain_text: also ``.txt``, every line of which is a ``text``.
+
+    Raises:
+        FrostlineError: a file that is missing, malformed or not UTF-8; another suffix.
+    """
     readers: dict[str, Callable[[Path], Columns]] = {
         ".csv": lambda path: _delimited(path, ","),
         ".tsv": lambda path: _delimited(path, "\t"),
@@ -147,6 +156,8 @@ def _table(file: Path) -> Columns:
         ".json": _json_lines,
         ".parquet": _parquet,
     }
+    if plain_text:
+        readers[".txt"] = _lines
     require_file(file)
     suffix = file.suffix.lower()
     if suffix not in readers:
@@ -211,6 +222,11 @@ def _json_lines(file: Path) -> Columns:
         rows.append(row)
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _lines(file: Path) -> Columns:
+    lines = _characters(file).replace("\r\n", "\n").split("\n")
+    return {"text": lines[:-1] if lines[-1] == "" else lines}
 
 
 def _parquet(file: Path) -> Columns:

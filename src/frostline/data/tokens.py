@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +71,25 @@ class Tokens:
         return {key: torch.from_numpy(array) for key, array in batch.items()}
 
 
+def tokenise_texts(
+    texts: Sequence[str], pairs: Sequence[str] | None, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Tokens:
+    """Tokenise texts (and the second ones of pairs) as :func:`tokenise` does, and keep nothing on disk."""
+    columns = _encode(list(texts), None if pairs is None else list(pairs), tokenizer, max_length)
+    flat = {
+        name: np.array([token for row in columns[name] for token in row], dtype=np.int64)
+        for name in ("input_ids", "token_type_ids")
+        if name in columns
+    }
+    return Tokens(
+        ids=flat["input_ids"],
+        types=flat.get("token_type_ids"),
+        offsets=np.cumsum([0, *map(len, columns["input_ids"])]),
+        truncated=sum(columns["truncated"]),
+        pad_id=int(tokenizer.pad_token_id),
+    )
+
+
 def tokenise(
     split: datasets.Dataset,
     split_hash: str,
@@ -94,9 +114,7 @@ def tokenise(
     folder.mkdir(parents=True, exist_ok=True)
 
     def encode(rows: dict[str, list[str]]) -> dict[str, Any]:
-        encoded = tokenizer(rows["text"], rows.get("text_pair"), truncation=True, max_length=max_length)
-        columns = {"input_ids": encoded["input_ids"], "truncated": [bool(e.overflowing) for e in encoded.encodings]}
-        return columns | ({"token_type_ids": encoded["token_type_ids"]} if with_types else {})
+        return _encode(rows["text"], rows.get("text_pair"), tokenizer, max_length)
 
     was_quiet = datasets.are_progress_bars_disabled()
     if len(split) < SHOW_PROGRESS_FROM:
@@ -122,3 +140,12 @@ def tokenise(
         truncated=sum(stored.data.column("truncated").to_pylist()),
         pad_id=int(tokenizer.pad_token_id),
     )
+
+
+def _encode(
+    texts: list[str], pairs: list[str] | None, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> dict[str, list[Any]]:
+    encoded = tokenizer(texts, pairs, truncation=True, max_length=max_length)
+    columns = {"input_ids": encoded["input_ids"], "truncated": [bool(e.overflowing) for e in encoded.encodings]}
+    with_types = "token_type_ids" in tokenizer.model_input_names
+    return columns | ({"token_type_ids": encoded["token_type_ids"]} if with_types else {})

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from frostline.schema.commands import ExportOptions, PredictOptions
 from frostline.schema.data import (
     DataConfig,
     FilesData,
@@ -81,6 +82,7 @@ __all__ = [
     "DataConfig",
     "DropoutRates",
     "Ewc",
+    "ExportOptions",
     "FilesData",
     "ForgettingMeasure",
     "FrozenStrategy",
@@ -106,6 +108,7 @@ __all__ = [
     "PackagedModel",
     "PartialStrategy",
     "PathsConfig",
+    "PredictOptions",
     "RDrop",
     "RandomModel",
     "Reinit",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,15 +30,23 @@ def predict(
     Returns:
         ``[sentences, classes]``, float64, rows in the order of the split; 0 in those that other devices score.
     """
+    batches = datamodule.scoring_batches(split, device, rank, devices)
+    return logits_of(module, batches, len(datamodule.splits[split]), device, precision)
+
+
+def logits_of(
+    module: Classifier, batches: Iterable[dict[str, Any]], sentences: int, device: torch.device, precision: str
+) -> NDArray[np.float64]:
+    """Return the logits of batches on ``device``, ``[sentences, classes]``, float64, at the rows that their ``index`` says."""
     was_training = module.training
     module.to(device).eval()
-    batches: list[tuple[Tensor, Tensor]] = []
     with torch.inference_mode(), autocast(precision, device):
-        for batch in datamodule.scoring_batches(split, device, rank, devices):
+        scored = []
+        for batch in batches:
             end = 0 if math.isinf(batch["total"]) else None  # of a filler, nothing counts
-            batches.append((batch["index"][:end], module(batch)[:end]))
+            scored.append((batch["index"][:end], module(batch)[:end]))
     module.train(was_training)
-    return in_order(batches, len(datamodule.splits[split]))
+    return in_order(scored, sentences)
 
 
 def in_order(batches: list[tuple[Tensor, Tensor]], sentences: int) -> NDArray[np.float64]:

@@ -1,0 +1,26 @@
+"""Keys of the commands that are about a finished run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class PredictOptions:
+    """Keys of ``frostline predict``."""
+
+    run: str
+    text: str | None
+    text_pair: str | None
+    file: str | None
+    text_column: str | None
+    text_pair_column: str | None
+    out: str | None
+
+
+@dataclass
+class ExportOptions:
+    """Keys of ``frostline export``."""
+
+    run: str
+    to: str
