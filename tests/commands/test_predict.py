@@ -20,7 +20,7 @@ OTHERS = {
     "bitfit": ["strategy=bitfit", *QUICK],
     "lp_ft": ["strategy=lp_ft", *QUICK],
     "gradual": ["strategy=gradual", "strategy.frozen_depth=3", *QUICK[:2], "trainer.max_epochs=2"],
-    "cls": ["strategy=frozen", "model.pooling=cls", "strategy.layer=2", *QUICK[:2]],
+    "cls": ["strategy=frozen", "model.pooling=cls", "strategy.layer=2", "data.train_size=24"],
 }
 LOGITS = ["logit_bad", "logit_good"]
 PROBABILITIES = ["probability_bad", "probability_good"]
@@ -41,7 +41,8 @@ def expected_probabilities(run_dir, split):
 
 
 @pytest.mark.parametrize("strategy", [*STRATEGIES.values(), *OTHERS.values()], ids=[*STRATEGIES, *OTHERS])
-def test_a_file_has_the_probabilities_of_the_runs_own_predictions(frostline, finished, tiny, tmp_path, strategy):
+def test_a_file_has_the_probabilities_of_the_runs_own_predictions(frostline, finished, tiny, tmp_path, strategy, monkeypatch):
+    monkeypatch.setattr("frostline.commands.finished.CHUNK", 7)
     run_dir = finished(*tiny[:-1], *strategy)
     table = predictions(run_dir).query("split == 'test'")
     order = np.random.default_rng(0).permutation(len(table))
@@ -76,8 +77,10 @@ def test_a_file_is_written_whole_with_its_columns_as_they_were(frostline, finish
     result = frostline("predict", f"run={run_dir}", f"file={tmp_path / 'new.tsv'}", f"out={out}")
     assert result.status == 0, result.err
     assert str(out) in result.out
-    read = {".csv": lambda p: pd.read_csv(p, dtype=str, keep_default_na=False), ".jsonl": lambda p: pd.read_json(p, lines=True)}
-    table = read[suffix](out) if suffix == ".csv" else pd.DataFrame([json.loads(line) for line in out.read_text().splitlines()])
+    if suffix == ".csv":
+        table = pd.read_csv(out, dtype=str, keep_default_na=False)
+    else:
+        table = pd.DataFrame([json.loads(line) for line in out.read_text().splitlines()])
     assert table[["text", "number"]].to_numpy().tolist() == [["dull, dull", "007"], ["lovely", "NA"]]
     assert table[PROBABILITIES].astype(float).sum(axis=1).tolist() == pytest.approx([1, 1])
 
@@ -128,7 +131,7 @@ def test_pairs_are_read_from_the_columns_that_the_run_was_trained_on(frostline, 
         (["text=x", "out=o.csv"], ["file="]),
         (["file=new.csv"], ["row 2", "empty"]),
         (["file=new.csv", "text_column=texte"], ["no column 'texte'", "did you mean 'text'"]),
-        (["file=nwe.csv"], ["did you mean 'new.csv'"]),
+        (["file=nwe.csv"], ["no file 'nwe.csv'"]),
         (["file=new.csv", "out=o.xlsx"], [".xlsx", ".csv or .jsonl"]),
         (["file=new.csv", "out=new.csv"], ["the file that is read"]),
         (["fiel=new.csv"], ["did you mean 'file'"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from frostline.errors import FrostlineError, choices, nearest
 from frostline.measures.calibration import fit_temperature
 from frostline.runs.files import replace_atomically
 from frostline.schema import PathsConfig, PredictOptions
+from frostline.strategies.checkpoint import read_pointer
 
 FORMATS = (".csv", ".jsonl")
 
@@ -37,12 +39,14 @@ def predict(options: PredictOptions, paths: PathsConfig) -> None:
     if (options.text is None) == (options.file is None):
         raise FrostlineError('Give either a sentence, text="…", or a file of sentences, file=….')
     out = None if options.out is None else Path(options.out)
+    run_dir = Path(options.run)
     if options.file is None:
         if out is not None or options.text_column or options.text_pair_column:
             raise FrostlineError("out, text_column and text_pair_column belong to file=…; a text's classes are printed.")
-        run = load_finished(Path(options.run), paths)
         pairs = None if options.text_pair is None else [options.text_pair]
-        show_text(run, [str(options.text)], pairs)
+        check_sentences([options.text], "text")
+        check_sentences(pairs or [], "text_pair")
+        show_text(load_finished(run_dir, paths), [str(options.text)], pairs)
         return
     if options.text_pair is not None:
         raise FrostlineError("text_pair belongs to text=…; the second sentences of a file are in its text_pair_column.")
@@ -50,15 +54,14 @@ def predict(options: PredictOptions, paths: PathsConfig) -> None:
         raise FrostlineError(f"out: '{out}' has the suffix '{out.suffix}', but must be {choices(FORMATS)}.")
     if out is not None and out.exists() and out.samefile(options.file):
         raise FrostlineError(f"out: '{out}' is the file that is read; choose another name.")
+    read_pointer(run_dir)  # a wrong directory is told before a long file is read
     table = read_table(Path(options.file), plain_text=True)
-    classify_table(table, load_finished(Path(options.run), paths), options, out)
+    classify_table(table, load_finished(run_dir, paths), options, out)
 
 
 def show_text(run: FinishedRun, texts: Sequence[str], pairs: Sequence[str] | None) -> None:
     """Print the classes of one sentence, the most probable first."""
     require_pairs(run, pairs is not None, 'text_pair="…"')
-    check_sentences(texts, "text")
-    check_sentences(pairs or [], "text_pair")
     (probabilities,) = calibrated(run, run.logits(texts, pairs))
     width = max(map(len, run.class_names))
     for i in np.argsort(-probabilities, kind="stable"):
@@ -76,7 +79,11 @@ def classify_table(table: Columns, run: FinishedRun, options: PredictOptions, ou
     rows = table | {"prediction": [run.class_names[i] for i in probabilities.argmax(axis=1)]}
     rows |= {f"probability_{name}": probabilities[:, i].tolist() for i, name in enumerate(run.class_names)}
     if out is None:
-        write_rows(sys.stdout, rows, ".csv")
+        try:
+            write_rows(sys.stdout, rows, ".csv")
+            sys.stdout.flush()
+        except BrokenPipeError:  # `| head` has seen enough, and nothing more must be flushed at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     with replace_atomically(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         write_rows(file, rows, out.suffix.lower())

@@ -120,8 +120,8 @@ def check_stock(family: str, pooling: str, layer: int, blocks: int, classes: int
         )
     if FAMILIES[family].final_norm is not None and layer < blocks:
         raise FrostlineError(
-            f"The run reads layer {layer} of {blocks} as it is, but transformers' class for '{family}' has a norm above whatever it "
-            "reads; train with strategy.layer=last, or use frostline predict."
+            f"The run reads layer {layer} of {blocks} as it is, but transformers' class for '{family}' norms it first; train "
+            "with strategy.layer=last, or use frostline predict."
         )
     most = width // 2 if HEADS[family].activation == "paired" else width - CONSTANTS
     if classes > most:
