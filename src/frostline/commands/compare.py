@@ -14,7 +14,7 @@ from frostline.errors import FrostlineError
 from frostline.measures.comparisons import mcnemar, min_detectable_difference
 from frostline.measures.statistics import paired_difference
 from frostline.report.arms import Arm, names, summarise
-from frostline.report.scored import Scored, read_scored
+from frostline.report.scored import Scored, on_the_same_sentences, read_scored
 from frostline.report.table import percent, print_table
 from frostline.runs.sweep import collect
 
@@ -35,25 +35,15 @@ def compare(runs: Sequence[Path], sentences: int) -> int:
         FrostlineError: there are not two runs, one has not finished, or they were not scored on the same test sentences.
     """
     if len(runs) != 2 or sentences < 0:
-        raise FrostlineError(
-            "Two runs are compared: frostline compare run=<run directory> run=<another>; sentences is at least 0."
-        )
+        raise FrostlineError("Give two runs, frostline compare run=<run directory> run=<another>, and sentences of at least 0.")
     arms = [_arm(run, label) for run, label in zip(runs, _labels(runs), strict=True)]
     scored = [next(iter(read_scored(run, [arm], "test").values()), None) for run, arm in zip(runs, arms, strict=True)]
     console = Console()
     console.width = max(console.width, 110)
     print_table(arms, 0, console)
     first, second = scored
-    keys = ["index", "text"]
-    if (
-        first is None
-        or second is None
-        or not first.sentences[keys].equals(second.sentences[keys])
-        or first.classes != second.classes
-    ):
-        raise FrostlineError(
-            "The two runs were not scored on the same test sentences, so they cannot be compared sentence by sentence."
-        )
+    if first is None or second is None or len(on_the_same_sentences({"first": first, "second": second}, "first")) < 2:
+        raise FrostlineError("The two runs were not scored on the same test sentences, so nothing more can be compared.")
     for line in in_words(first, second, names(arms)):
         console.print(line, highlight=False)
     for words, right, wrong in (("fixes", second, first), ("breaks", first, second)):
@@ -70,9 +60,9 @@ def in_words(first: Scored, second: Scored, told: Sequence[str]) -> list[str]:
     disagree = float((first.predictions[0] != second.predictions[0]).mean())
     least = 100 * min_detectable_difference(float((a != b).mean()), len(a))
     return [
-        f"{told[1]} minus {told[0]}: {points} points (95 % interval over {len(a):,} test sentences {low} to {high}; McNemar's exact "
-        f"p {alone.p:.3g}). Of so many sentences, {least:.1f} points is the least that shows. These are two models, not two methods: "
-        "another seed may come out otherwise.",
+        f"{told[1]} minus {told[0]}: {points} points (95 % interval over {len(a):,} test sentences {low} to {high}; McNemar's "
+        f"exact p {alone.p:.3g}). Of so many sentences, {least:.1f} points is the least that shows. These are two models, not "
+        "two methods: another seed may come out otherwise.",
         f"They predict differently for {percent(disagree)} % of the sentences: the second fixes {alone.only_a:,} and breaks "
         f"{alone.only_b:,}.",
     ]
