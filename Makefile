@@ -1,7 +1,7 @@
-# make test | make lint | make bench: each sets up .venv first if need be.
+# make test | make lint | make docs | make bench: each sets up .venv first if need be.
 venv := $(or $(FROSTLINE_VENV),.venv)
 
-.PHONY: setup test lint format bench
+.PHONY: setup test lint format docs bench
 setup:
 	./setup.sh
 test: setup
@@ -13,6 +13,8 @@ lint: setup
 format: setup
 	$(venv)/bin/ruff check --fix .
 	$(venv)/bin/ruff format .
+docs: setup # the site, into site/; open site/index.html
+	$(venv)/bin/mkdocs build --strict --quiet
 bench: setup # make bench args="full --repeats 3"
 	@$(venv)/bin/python -c "import importlib.util as u; assert u.find_spec('sentence_transformers') and u.find_spec('accelerate')" \
 		2>/dev/null || $(venv)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
