@@ -14,7 +14,7 @@ format: setup
 	$(venv)/bin/ruff check --fix .
 	$(venv)/bin/ruff format .
 docs: setup # the site, into site/; open site/index.html
-	$(venv)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(venv)/bin/mkdocs build --strict --quiet
 bench: setup # make bench args="full --repeats 3"
 	@$(venv)/bin/python -c "import importlib.util as u; assert u.find_spec('sentence_transformers') and u.find_spec('accelerate')" \
 		2>/dev/null || $(venv)/bin/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'

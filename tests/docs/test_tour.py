@@ -36,7 +36,7 @@ def test_the_sessions_give_what_the_page_shows(own_cache, tmp_path, monkeypatch)
     assert not told, "".join(told)
 
 
-@pytest.mark.parametrize(("path", "lines"), QUOTED)
+@pytest.mark.parametrize(("path", "lines"), QUOTED, ids=[path for path, _ in QUOTED])
 def test_what_is_quoted_is_the_code(path, lines):
     def bare(text: str) -> str:
         return "\n".join(line.strip() for line in text.strip().splitlines())
