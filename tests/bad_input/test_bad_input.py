@@ -259,6 +259,14 @@ CONTRADICTIONS: dict[str, tuple[list[str], list[str]]] = {
     "mixout of biases": (["strategy=bitfit", "remedy=mixout"], ["remedy=mixout", "strategy=bitfit", "no weight matrix"]),
     "near to what is thrown away": (["strategy=full", "remedy=[reinit,l2_sp]"], ["remedy=l2_sp", "remedy=reinit", "leave one"]),
     "shards of updates": (["strategy=lora", "trainer=fsdp"], ["trainer.strategy=fsdp", "strategy=lora", "trainer.strategy=ddp"]),
+    "dynamics of shards": (
+        ["strategy=full", "trainer=fsdp", "callbacks.dynamics=true"],
+        ["callbacks.dynamics", "trainer.strategy=fsdp", "trainer.strategy=ddp"],
+    ),
+    "a kept column of a taken name": (
+        ["data=files", "data.train=reviews.csv", "data.keep_columns=[author,label,logit_x]"],
+        ["data.keep_columns", "'label', 'logit_x'", "rename it"],
+    ),
     "cls of a decoder": (["model.family=gpt2", "model.pooling=cls"], ["model.pooling=cls", "causal", "use last"]),
 }
 

@@ -66,6 +66,47 @@ def test_pairs_and_groups_keep_apart_from_columns_of_the_same_name(tmp_path: Pat
     assert raw.group_column == "group"
 
 
+CELLS: dict[str, tuple[list[Any], list[Any]]] = {  # in a JSON Lines file -> what is kept of them
+    "whole numbers": ([1, "2", "-3"], [1, 2, -3]),
+    "numbers": ([1, "2.5", "1e-3"], [1.0, 2.5, 0.001]),
+    "numbers and gaps": ([1, "", None], [1, None, None]),
+    "no number that is": ([1, 2.5, float("nan")], [1.0, 2.5, None]),
+    "a word among numbers": ([1, "two", 3], ["1", "two", "3"]),
+    "numbers that are names": (["007", "1", "2"], ["007", "1", "2"]),
+    "more digits than a number has": (["9" * 30, "1", "2"], [1e30, 1.0, 2.0]),
+    "truth": ([True, False, None], [True, False, None]),
+    "truth and words": ([True, "no", 1], ["True", "no", "1"]),
+    "nothing": ([None, "", None], [None, None, None]),
+}
+
+
+@pytest.mark.parametrize(("cells", "expected"), CELLS.values(), ids=CELLS)
+def test_a_kept_column_holds_numbers_if_all_its_cells_are(cells: list[Any], expected: list[Any], tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(json.dumps({"text": "a", "label": "x", "own": cell}) + "\n" for cell in cells))
+    found = list(read_files(config(file, keep_columns=["own"])).splits["train"]["own"])
+    assert found == expected
+    assert [type(cell) for cell in found] == [type(cell) for cell in expected]
+
+
+def test_a_kept_column_has_one_type_in_all_files(tmp_path: Path) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "test.jsonl"
+    train.write_text("text,label,year,place\na,x,1999,1\n")
+    test.write_text('{"text": "b", "label": "x", "year": 2000.5, "place": "here"}\n')
+    splits = read_files(config(train, test=str(test), keep_columns=["year", "place"])).splits
+    assert splits["train"][0] == {"text": "a", "label": "x", "year": 1999.0, "place": "1"}
+    assert splits["test"][0] == {"text": "b", "label": "x", "year": 2000.5, "place": "here"}
+    assert splits["train"].features == splits["test"].features
+
+
+def test_a_kept_column_that_cannot_be_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"text": "a", "label": "x", "author": {"name": "anna"}}\n')
+    message = error_of(file, keep_columns=["autor"])
+    assert "no column 'autor' (data.keep_columns)" in message and "did you mean 'author'?" in message
+    assert "row 1, column 'author': {'name': 'anna'} is neither a text nor a number" in error_of(file, keep_columns=["author"])
+
+
 def test_a_byte_order_mark_and_blank_lines_are_no_content(tmp_path: Path) -> None:
     file = tmp_path / "train.csv"
     file.write_bytes(b"\xef\xbb\xbftext,label\r\n\r\na,pos\r\n")

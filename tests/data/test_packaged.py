@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
 import pytest
 
+from frostline.data.assets import ASSETS, fetch
 from frostline.data.packaged import SOURCES, read_packaged
 from frostline.errors import FrostlineError
 from frostline.schema import PackagedData
@@ -45,6 +48,48 @@ def test_judgements_are_those_of_the_sentence(name: str, cache_dir: Path) -> Non
     rows = read_packaged(config(name, 0), cache_dir).splits["train"]
     pairs = zip(rows["rating"], rows["judgements"], strict=True)
     assert sum(abs(rating - mean(single)) > 1e-3 for rating, single in pairs) == DISAGREE.get(name, 0)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_judges_spread_is_the_published_one(name: str, cache_dir: Path) -> None:
+    """The third cell of a line of ratings, to its five decimals; and numpy's."""
+    rows = read_packaged(config(name), cache_dir).splits["train"]
+    file = fetch("rated_sentiment", cache_dir) / f"{SOURCES[name][0]}_anonDataRatings.txt"
+    published = {tuple(map(int, cells[3].strip("[]\r").split(","))): float(cells[2]) for cells in lines_of(file)}
+    expected = [published[tuple(single)] for single in rows["judgements"]]
+    np.testing.assert_allclose(rows["rating_sd"], expected, atol=1e-5)
+    np.testing.assert_allclose(rows["rating_sd"], [np.std(single) for single in rows["judgements"]], atol=1e-12)
+
+
+def lines_of(file: Path) -> list[list[str]]:
+    return [line.split("\t") for line in file.read_text("utf-8-sig").split("\n") if line]
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "said"),
+    [
+        ("anonDataRatings", "2\t3.5\t0.7\t[4, 4", "line 2 has no list of ratings"),
+        ("anonDataRatings", "2\t3.5\t0.7\t4, 4", "line 2 has no list of ratings"),
+        ("anonDataRatings", "2\t3.5\t0.7\t[]", "line 2 has no list of ratings"),
+        ("anonDataRatings", '2\t3.5\t0.7\t["x"]', "line 2 has no list of ratings"),
+        ("anonDataRatings", "2\t3.5", "line 2 does not have 4 cells"),
+        ("anonDataRatings", "", "it lacks the ratings of sentence 2"),
+        ("GroundTruth", "2\tx\tA text.", "line 2 has no rating"),
+        ("GroundTruth", "2", "line 2 does not have 3 cells"),
+        ("GroundTruth", None, "it is missing"),
+    ],
+)
+def test_damage_is_told_with_its_line(kind: str, line: str | None, said: str, cache_dir: Path, tmp_path: Path) -> None:
+    folder = fetch("rated_sentiment", cache_dir)
+    copy = shutil.copytree(folder, tmp_path / "assets" / f"rated_sentiment-{ASSETS['rated_sentiment'].sha256[:12]}")
+    file = copy / f"movieReviewSnippets_{kind}.txt"
+    lines = file.read_text("utf-8").split("\n")
+    file.unlink()
+    if line is not None:
+        file.write_text("\n".join([lines[0], line, *lines[2:]]), "utf-8")
+    with pytest.raises(FrostlineError) as error:
+        read_packaged(config("movie_reviews"), tmp_path)
+    assert str(error.value) == f"'{file}' is damaged: {said}; remove its folder, and the archive is fetched again."
 
 
 def test_only_documents_are_groups(cache_dir: Path) -> None:

@@ -88,6 +88,16 @@ def test_the_hash_tells_texts_labels_and_order_apart(tmp_path: Path) -> None:
     assert len({load(tmp_path, test=test).hashes["test"] for test in rows}) == 4
 
 
+def test_kept_columns_come_along_and_change_no_hash(tmp_path: Path) -> None:
+    rows = [{"text": text, "label": label, "own": i} for i, (text, label) in enumerate(MANY)]
+    datasets.Dataset.from_list(rows).to_csv(tmp_path / "own.csv", index=False)
+    keys = {"train": str(tmp_path / "own.csv"), "label_noise": 0.2}
+    plain, kept = (load(tmp_path, keys=keys | more) for more in ({}, {"keep_columns": ["own"]}))
+    assert plain.hashes == kept.hashes
+    for split in kept.splits.values():
+        assert [MANY[i][0] for i in split["own"]] == split["text"][:]
+
+
 def test_extra_columns_come_along(cache_dir: Path) -> None:
     config = PackagedData("packaged", 32, None, 128, 100, 0.1, 0.2, 0, False, name="amazon_reviews", min_abs_rating=0.5)
     data = load_data(config, cache_dir, seed=0)
