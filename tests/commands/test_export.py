@@ -45,6 +45,13 @@ def test_a_plain_model_has_the_logits_of_the_run(frostline, finished, tiny, tmp_
     assert "| strategy |" in (folder / "README.md").read_text()
 
 
+def test_a_probe_of_features_that_hardly_vary_is_exported_with_a_word_on_rounding(frostline, finished, tiny, tmp_path):
+    run_dir = finished(*tiny[:-1], "strategy=frozen", "model.pooling=cls", "strategy.layer=2", "optimizer.C=0.1")
+    result = frostline("export", f"run={run_dir}", f"to={tmp_path / 'model'}")
+    assert result.status == 0, result.err
+    assert "exact to" in result.out
+
+
 def test_the_pipeline_gives_the_classes_and_truncates_as_the_run(frostline, finished, tiny, tmp_path):
     run_dir = finished(*tiny[:-1], *STRATEGIES["full"], "data.max_length=16")
     assert frostline("export", f"run={run_dir}", f"to={tmp_path / 'model'}").status == 0

@@ -20,7 +20,7 @@ OTHERS = {
     "bitfit": ["strategy=bitfit", *QUICK],
     "lp_ft": ["strategy=lp_ft", *QUICK],
     "gradual": ["strategy=gradual", "strategy.frozen_depth=3", *QUICK[:2], "trainer.max_epochs=2"],
-    "cls": ["strategy=frozen", "model.pooling=cls", "strategy.layer=2", "data.train_size=24"],
+    "cls": ["strategy=partial", "model.pooling=cls", *QUICK],
 }
 LOGITS = ["logit_bad", "logit_good"]
 PROBABILITIES = ["probability_bad", "probability_good"]
