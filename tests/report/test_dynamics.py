@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from frostline.errors import FrostlineError
 from frostline.report.arms import Arm, summarise
 from frostline.report.dynamics import dynamics_figure, dynamics_table, rank_correlation, raters_in_words
 from frostline.report.figures import inline_svg
+from frostline.report.page import write_page
 from frostline.runs.files import write_json
 from frostline.runs.sweep import collect, read_json
 
@@ -125,3 +127,14 @@ def test_labels_made_wrong_on_purpose_are_not_the_raters() -> None:
 def test_without_ratings_nothing_is_said() -> None:
     assert raters_in_words(rated(1.0).drop(columns="rating_sd")) == []
     assert raters_in_words(rated(1.0, n=9)) == []
+
+
+def test_the_page_lists_probable_label_errors_first(tmp_path: Path) -> None:
+    runs(tmp_path)
+    source = write_page(tmp_path).read_text(encoding="utf-8")
+    section = source[source.index('<section id="dynamics"') :].partition("</section>")[0]
+    cells = re.findall(r">([^<>]+)</td>", section)
+    assert [cell for cell in cells if cell in ROWS] == ["wrong", "of one seed", "easy"] * 2
+    assert 'data-figure="cartography"' in section
+    file = pd.read_csv(tmp_path / "tables" / "dynamics.csv")
+    assert file["text"].tolist() == ["wrong", "of one seed", "easy"] * 2

@@ -23,6 +23,7 @@ from frostline.report.arms import Arm, names, summarise
 from frostline.report.calibration import calibration, reliability_figure
 from frostline.report.comparison import comparison, pareto_figure
 from frostline.report.differences import differences, ranking
+from frostline.report.dynamics import dynamics_figure, dynamics_table, raters_in_words
 from frostline.report.errors import confusion_figure, disagreement, for_script
 from frostline.report.errors import sentences as sentence_table
 from frostline.report.figures import accuracy_by_depth, colours, inline_svg
@@ -153,6 +154,10 @@ def read_content(sweep_dir: Path) -> Content:
         figures["accuracy_by_depth"] = accuracy_by_depth(arms)
     if learned:
         figures["learning"] = learning_figure(learned)
+    mapped = dynamics_table(sweep_dir, arms)
+    if mapped is not None:
+        tables["dynamics"] = shown.dynamics_table(mapped)
+        figures["cartography"] = dynamics_figure(mapped)
     sentences, listed = None, None
     if test:
         sentences, listed, more_tables, more_figures = by_sentence(sweep_dir, arms, test)
@@ -177,7 +182,7 @@ def read_content(sweep_dir: Path) -> Content:
             "layers": layers_told(sweep_dir, arms),
             "crossings": crossing_in_words(learned),
             "provenance": _provenance(sweep_dir, results),
-            "raters": [],
+            "raters": [] if mapped is None else raters_in_words(mapped),
         },
     )
 

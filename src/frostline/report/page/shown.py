@@ -41,6 +41,7 @@ class Table:
         columns: what is shown.
         note: what a reader must know to read it.
         colours: a dot before each row's first cell; none if empty.
+        shown: the rows that are shown, if not all.
     """
 
     name: str
@@ -48,11 +49,12 @@ class Table:
     columns: tuple[Column, ...]
     note: str = ""
     colours: tuple[str, ...] = ()
+    shown: pd.DataFrame | None = None
 
     @property
     def rows(self) -> list[list[tuple[str, Any]]]:
         """What is shown and what it sorts by, a list of cells a row."""
-        rows: Any = self.data.to_dict("records")
+        rows: Any = (self.data if self.shown is None else self.shown).to_dict("records")
         return [[(c.words(row) if c.words else text_of(row[c.key]), _sortable(row[c.key])) for c in self.columns] for row in rows]
 
 

@@ -12,6 +12,8 @@ from frostline.report.figures import colours
 from frostline.report.page.shown import Column, Table, count, number, p_value, points, share, text_of
 from frostline.report.table import scientific
 
+MAX_UNSURE = 50  # training sentences of an arm that are shown
+
 
 def comparison_table(arms: Sequence[Arm], data: pd.DataFrame) -> Table:
     """Return what the arms reach and cost; ``data`` as :func:`frostline.report.comparison.comparison` has it."""
@@ -150,6 +152,27 @@ def calibration_table(data: pd.DataFrame) -> Table:
         "on as many sentences. The temperature was fitted on validation; above 1 the arm was too sure."
     )
     return Table("calibration", data, tuple(c for c in columns if c.key in data), note)
+
+
+def dynamics_table(data: pd.DataFrame) -> Table:
+    """Return training sentences by confidence; ``data`` as :func:`frostline.report.dynamics.dynamics_table` has it."""
+    columns = (
+        Column("arm", "arm", is_text=True),
+        Column("text", "text", is_text=True),
+        Column("label", "label", is_text=True),
+        Column("confidence", "confidence"),
+        Column("variability", "variability"),
+        Column("right, %", "correctness", lambda row: f"{100 * row['correctness']:.0f}"),
+        Column("seeds", "seeds"),
+        Column("judges' spread", "rating_sd"),
+        Column("flipped on purpose", "flipped"),
+    )
+    first = data.groupby("arm", sort=False).head(MAX_UNSURE)
+    note = (
+        f"The {MAX_UNSURE} training sentences of each arm that it is least sure of, over its epochs and seeds; the file has all. "
+        "Judges' spread: standard deviation of the ratings that people gave."
+    )
+    return Table("dynamics", data, tuple(c for c in columns if c.key in data), note, shown=first)
 
 
 def results_table(data: pd.DataFrame) -> Table:
