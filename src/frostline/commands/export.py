@@ -122,7 +122,7 @@ def card(run: FinishedRun, layer: int) -> str:
     """Return the model card: what the model is, how good it is, how it is used."""
     config, manifest = run.config, read_manifest(run.path)
     metrics = json.loads((run.path / "metrics.json").read_text()) if (run.path / "metrics.json").is_file() else {}
-    base = config.model.name
+    base, command = config.model.name, manifest.get("command", ["", "train"])
     facts = {
         "base model": base,
         "strategy": f"{config.strategy.name}, frozen depth {run.pointer['frozen_depth']} of {run.pretrained.blocks}",
@@ -133,10 +133,10 @@ def card(run: FinishedRun, layer: int) -> str:
         "test accuracy": percent(metrics.get("test/accuracy")),
         "longest sentence": f"{config.data.max_length} tokens",
         "temperature": f"{fit_temperature(*run.validation()):.3f}: softmax(logits / temperature) is calibrated",
-        "command": f"`frostline {' '.join(manifest.get('command', ['', 'train'])[1:])}`",
     }
     header = f"base_model: {base}\n" if isinstance(config.model, HubModel) and not Path(base).is_dir() else ""
     call = '{"text": "…", "text_pair": "…"}' if run.pair_column is not None else '"…"'
+    facts["command"] = f"`{' '.join(['frostline', *(word for word in command[1:] if not word.startswith('hydra.'))])}`"
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return CARD.format(header=header, table=table, call=call)
 
@@ -165,6 +165,6 @@ classify = pipeline("text-classification", model="<this folder>", truncation=Tru
 classify({call})
 ```
 
-Made to be used in float32, not to be trained further: what transformers' classes lack (another pooling, a plain linear head) is
-said by constants in their weights, which a training step would destroy and half precision cannot hold.
+Made to be used in float32 (or bfloat16, to its three digits; float16 overflows), not to be trained further: what transformers'
+classes lack (another pooling, a plain linear head) is said by constants in their weights, which a training step would destroy.
 """
