@@ -120,15 +120,19 @@ def run_on_directory(command: str, overrides: list[str]) -> int:
     try:
         overrides, free_texts = take_texts(overrides) if command == "predict" else (overrides, {})
         composed: Any = compose_alone(command, overrides)
+        from frostline.config import read_measures, read_options, read_paths
+        from frostline.schema import CompareOptions, ExportOptions, PredictOptions, ReportOptions
+
         if command == "compare":
             from frostline.commands.compare import compare
 
-            return compare([Path(run) for run in composed.run], composed.sentences)
+            pair = read_options(composed, CompareOptions)
+            return compare([Path(run) for run in pair.run], pair.sentences)
         if command == "report":
             from frostline.commands.report import report
 
-            return min(report(Path(composed.run)), 1)
-        from frostline.config import read_measures, read_paths
+            asked = read_options(composed, ReportOptions)
+            return min(report(Path(asked.run), asked.table), 1)
 
         paths = read_paths(composed)
         if command == "claims":
@@ -141,15 +145,11 @@ def run_on_directory(command: str, overrides: list[str]) -> int:
             return cache(Path(paths.cache_dir), composed.do, composed.older_than)
         if command == "predict":
             from frostline.commands.predict import predict
-            from frostline.config import read_options
-            from frostline.schema import PredictOptions
 
             predict(replace(read_options(composed, PredictOptions), **free_texts), paths)
             return 0
         if command == "export":
             from frostline.commands.export import export
-            from frostline.config import read_options
-            from frostline.schema import ExportOptions
 
             options = read_options(composed, ExportOptions)
             export(Path(options.run), Path(options.to), paths)

@@ -18,7 +18,7 @@ from frostline.errors import FrostlineError
 from frostline.report.answer import best_and_by_how_much
 from frostline.report.arms import Arm, names, summarise
 from frostline.report.figures import accuracy_by_depth, save
-from frostline.report.table import compact, notes, print_table, scientific
+from frostline.report.table import as_latex, as_markdown, cells, compact, notes, print_table, scientific
 from frostline.runs.sweep import collect
 
 DEPTHS = {"frozen": 6, "partial": 2, "full": 0}
@@ -329,3 +329,13 @@ def test_the_figure_has_a_point_an_arm_and_is_the_same_twice(arms: list[Arm], tm
     assert png.stat().st_size > 10_000
     save(accuracy_by_depth(arms), tmp_path / "figures" / "accuracy_by_depth")
     assert svg.read_text() == first
+
+
+def test_a_paper_gets_the_comparison_as_markdown_or_latex(arms: list[Arm]) -> None:
+    _, rows = cells(arms)
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in as_markdown(arms).splitlines()]
+    assert lines[2:] == rows and set(lines[1]) == {"---"}
+    latex = as_latex(arms)
+    assert latex.startswith("\\begin{tabular}") and latex.endswith("\\end{tabular}")
+    assert "test accuracy, \\% (95 \\% CI)" in latex
+    assert all(f"{row[0]} & {row[1]}" in latex for row in rows)

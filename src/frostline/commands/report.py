@@ -6,24 +6,32 @@ from pathlib import Path
 
 from rich.console import Console
 
-from frostline.errors import FrostlineError
+from frostline.errors import FrostlineError, choices
 from frostline.report.arms import summarise
 from frostline.report.page import read_content, write_page
-from frostline.report.table import print_table
+from frostline.report.table import as_latex, as_markdown, print_table
 from frostline.report.verdict import judge, write_verdict
 from frostline.runs.sweep import write_results
 from frostline.runs.wandb import log_report
 
+FORMS = {"markdown": as_markdown, "latex": as_latex}
 
-def report(sweep_dir: Path) -> int:
+
+def report(sweep_dir: Path, table: str = "terminal") -> int:
     """Write ``results.csv``, ``tables/``, ``figures/`` and ``report.html``, log them to W&B, and print the comparison.
+
+    Args:
+        sweep_dir: a sweep's directory, or that of a single run.
+        table: how the comparison is printed: ``terminal``, or alone as ``markdown`` or ``latex``.
 
     Returns:
         How many jobs did not finish.
 
     Raises:
-        FrostlineError: there is no run in ``sweep_dir``.
+        FrostlineError: there is no run in ``sweep_dir``, or no such form of a table.
     """
+    if table not in ("terminal", *FORMS):
+        raise FrostlineError(f"table is '{table}', but must be {choices(['terminal', *FORMS])}.")
     if not sweep_dir.is_dir():
         raise FrostlineError(f"There is no directory '{sweep_dir}'.")
     results = write_results(sweep_dir)
@@ -31,7 +39,7 @@ def report(sweep_dir: Path) -> int:
         raise FrostlineError(f"'{sweep_dir}' holds no runs.")
     unfinished = int((results["status"] != "finished").sum())
     arms = summarise(sweep_dir, results)
-    console = Console()
+    console = Console(quiet=table in FORMS)
     console.width = max(console.width, 110)  # so that a log file gets whole lines
     print_table(arms, unfinished, console)
     content = read_content(sweep_dir)
@@ -44,5 +52,7 @@ def report(sweep_dir: Path) -> int:
         console.print(f"\n{verdict.in_words()}", highlight=False)
     page = write_page(sweep_dir, content)
     log_report(sweep_dir, page, content.files, content.figures)
+    if table in FORMS:
+        print(FORMS[table](arms))
     console.print(f"\nTable:  {sweep_dir / 'results.csv'}\nPage:   {page}", soft_wrap=True, highlight=False)
     return unfinished

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -75,6 +76,20 @@ def print_table(arms: Sequence[Arm], failures: int, console: Console) -> None:
         console.print("No run has finished yet.")
     for note in notes(arms, failures):
         console.print(Text(note, style="dim"))
+
+
+def as_markdown(arms: Sequence[Arm]) -> str:
+    """Return the comparison of arms as a Markdown table."""
+    titles, rows = cells(arms)
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def as_latex(arms: Sequence[Arm]) -> str:
+    """Return the comparison of arms as a LaTeX table (package booktabs)."""
+    titles, rows = cells(arms)
+    table = pd.DataFrame(rows, columns=titles).map(lambda cell: cell.replace("\u00a0", " "))
+    return table.to_latex(index=False, escape=True, column_format="l" + "r" * (len(titles) - 1)).strip()
 
 
 def scientific(rate: float) -> str:

@@ -114,9 +114,11 @@ def log_report(sweep_dir: Path, page: Path, tables: Mapping[str, pd.DataFrame], 
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of numbers and text only: what is mixed becomes text."""
+    """A table of numbers and text only: what is mixed becomes text, what is missing NaN or nothing."""
     plain = table.copy()
-    for name in table:
-        if not pd.api.types.is_numeric_dtype(table[name]):
-            plain[name] = table[name].map(lambda value: "" if pd.isna(value) else str(value))
+    for name, column in table.items():
+        if not pd.api.types.is_numeric_dtype(column):
+            plain[name] = column.map(lambda value: "" if pd.isna(value) else str(value))
+        elif column.isna().any():
+            plain[name] = column.astype("float64")
     return plain

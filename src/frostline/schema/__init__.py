@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from frostline.schema.commands import ExportOptions, PredictOptions
+from frostline.schema.commands import CompareOptions, ExportOptions, PredictOptions, ReportOptions
 from frostline.schema.data import (
     DataConfig,
     FilesData,
@@ -76,6 +76,7 @@ __all__ = [
     "CacheConfig",
     "CallbacksConfig",
     "ClaimConfig",
+    "CompareOptions",
     "Config",
     "Constant",
     "CounterfactualMeasure",
@@ -114,6 +115,7 @@ __all__ = [
     "Reinit",
     "RemedyConfig",
     "Replay",
+    "ReportOptions",
     "SchedulerConfig",
     "ScoredData",
     "Sgd",

@@ -19,6 +19,22 @@ class PredictOptions:
 
 
 @dataclass
+class ReportOptions:
+    """Keys of ``frostline report``."""
+
+    run: str
+    table: str
+
+
+@dataclass
+class CompareOptions:
+    """Keys of ``frostline compare``."""
+
+    run: list[str]
+    sentences: int
+
+
+@dataclass
 class ExportOptions:
     """Keys of ``frostline export``."""
 
