@@ -89,7 +89,7 @@ def read_judgements(file: Path) -> dict[str, tuple[list[int], float]]:
     """
     rows = _rows(file, 4)
     try:
-        ratings = json.loads(f"[{','.join(row[3] for row in rows)}]")  # all lines at once: three times as quick as one by one
+        ratings = json.loads(f"[{','.join(row[3] for row in rows)}]")  # all lines at once
         counts = np.array([len(of_one) for of_one in ratings])
         flat = np.fromiter(chain.from_iterable(ratings), dtype=np.float64, count=counts.sum())
         whole = len(ratings) == len(rows) and counts.min(initial=1) > 0
@@ -101,7 +101,7 @@ def read_judgements(file: Path) -> dict[str, tuple[list[int], float]]:
     starts = np.cumsum(counts) - counts
     means = np.add.reduceat(flat, starts) / counts
     sds = np.sqrt(np.add.reduceat((flat - np.repeat(means, counts)) ** 2, starts) / counts)
-    return {row[0]: found for row, *found in zip(rows, ratings, sds.tolist(), strict=True)}  # type: ignore[misc]
+    return {row[0]: (of_one, sd) for row, of_one, sd in zip(rows, ratings, sds.tolist(), strict=True)}
 
 
 def _is_list_of_numbers(cell: str) -> bool:
