@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -349,3 +351,27 @@ def measured(words: list[str]) -> dict[str, Any]:
     if failed:
         raise RuntimeError("the measure failed")
     return {"seconds": seconds - encoding, "encoding": encoding, "encoded": encoded}
+
+
+def page(runs: int, sentences: int) -> dict[str, Any]:
+    """Return how long the page of a sweep takes, from run directories to the file, and how large it is."""
+    import numpy as np
+    import pandas as pd
+    from frostline.report.page import write_page
+
+    write_run = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "report" / "test_table.py"))["write_run"]
+    words = ["the", "film", "was", "not", "good", "but", "funny", "however", "slow", "and", "strangely", "moving"]
+    rng = np.random.default_rng(0)
+    texts = [f"{' '.join(rng.choice(words, 5 + i % 25))} {i}" for i in range(sentences)]
+    with tempfile.TemporaryDirectory() as folder:
+        for job in range(runs):
+            rate, size = 10.0 ** -(3 + job // 3 % 3), 100 * 2 ** (job // 9)
+            run = Path(folder) / str(job)
+            write_run(run, seed=job % 3, lr=rate, overrides={"data.train_size": size})
+            table = pd.read_parquet(run / "predictions.parquet").sort_values(["split", "index"])
+            table = pd.concat([of.iloc[np.arange(sentences) % len(of)] for _, of in table.groupby("split")])
+            table["index"] = np.tile(np.arange(sentences), 2)
+            table.assign(text=texts * 2).to_parquet(run / "predictions.parquet", index=False)
+        start = time.perf_counter()
+        path = write_page(Path(folder))
+        return {"seconds": time.perf_counter() - start, "megabytes": path.stat().st_size / 1e6, "runs": runs}

@@ -23,7 +23,8 @@ import record
 from harness import Bench, JobError
 from settings import Settings, quick
 
-CASES = ("full", "memory", "partial", "probe", "many", "features", "sweep", "gemm", "start", "scaling", "overhead", "measures")
+CASES = ("full", "memory", "partial", "probe", "many", "features")
+CASES += ("sweep", "gemm", "start", "scaling", "overhead", "measures", "page")
 
 
 def main() -> int:
