@@ -16,7 +16,8 @@ import pytest
 from frostline.errors import FrostlineError
 from frostline.report.answer import best_and_by_how_much
 from frostline.report.arms import summarise
-from frostline.report.page import MAX_POINTS, read_curves, write_page
+from frostline.report.page import write_page
+from frostline.report.page.drawn import MAX_POINTS, read_curves
 from frostline.runs.sweep import collect
 
 # The synthetic run directories of the neighbouring test, loaded by path so that any import mode of pytest works.

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
-import operator
 import os
 import time
 import warnings
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +15,12 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
+from frostline.commands.frozen import frozen_features, probe_first, use_cached_states
 from frostline.data.module import SentenceModule
 from frostline.data.sentences import load_data
-from frostline.data.splits import SPLITS
-from frostline.data.tokens import Tokens
-from frostline.encoder.cache import ActivationCache, Wanted, wanted_by
+from frostline.encoder.cache import ActivationCache
 from frostline.encoder.load import Pretrained, load_encoder
 from frostline.encoder.quick import quicken
-from frostline.encoder.store import NoRoom
 from frostline.errors import FrostlineError
 from frostline.measures.scores import score
 from frostline.once import Once
@@ -43,12 +37,10 @@ from frostline.strategies import Classifier, FrozenClassifier, PartialClassifier
 from frostline.strategies.averaging import AverageWeights
 from frostline.strategies.checkpoint import save_checkpoint
 from frostline.strategies.dynamics import TrainingDynamics
-from frostline.strategies.lp_ft import start_from_probe
 from frostline.strategies.predict import predict
 from frostline.strategies.rehearsal import attach_reading
 from frostline.strategies.remedies import interpolate
 from frostline.strategies.trainer import KeepBest, Resume, build_trainer, is_readable
-from hydra_plugins.frostline_grids import FROZEN
 
 log = logging.getLogger(__name__)
 
@@ -218,14 +210,6 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
     return metrics
 
 
-def probe_first(module: Classifier, config: Config, cache: ActivationCache, datamodule: SentenceModule, classes: int) -> float:
-    """Copy the converged probe on the frozen encoder's last layer into the head; return its regularisation."""
-    assert isinstance(config.strategy, LpFtStrategy)
-    features = frozen_features(config, cache, datamodule, [cache.pretrained.blocks], ("train", "validation"))
-    labels = {name: datamodule.splits[name].labels for name in features}
-    return start_from_probe(module, {name: states[0] for name, states in features.items()}, labels, classes, config.strategy.C)
-
-
 def follow_sentences(config: Config, datamodule: SentenceModule, clock: Resume) -> TrainingDynamics | None:
     """Return what follows the training sentences from epoch to epoch; None if it is not asked for, or there are no epochs."""
     if config.callbacks.dynamics and isinstance(config.optimizer, Lbfgs):
@@ -249,54 +233,6 @@ def move_towards_start(module: Classifier, pretrained: Pretrained, alpha: float)
 def update_scale(config: Config) -> float | None:
     """Return the scale of low-rank updates; None where there are none."""
     return config.strategy.alpha / config.strategy.rank if isinstance(config.strategy, LoraStrategy) else None
-
-
-def frozen_features(
-    config: Config, cache: ActivationCache, datamodule: SentenceModule, layers: list[int], splits: Collection[str] = SPLITS
-) -> dict[str, torch.Tensor]:
-    """Return the pooled states of ``layers``, per split ``[layers, sentences, width]``; without room, uncached."""
-    tokens = {name: tokens for name, tokens in tokens_of(config, datamodule).items() if name in splits}
-    try:
-        return cache.features(tokens, config.model.pooling, layers, wanted_ahead(config, cache.pretrained.blocks))
-    except NoRoom as error:
-        log.warning("%s This run goes on without the cache.", error)
-        alone = cache.without()
-        features = alone.features(tokens, config.model.pooling, layers)
-        cache.computed = alone.computed
-        return features
-
-
-def use_cached_states(config: Config, cache: ActivationCache, datamodule: SentenceModule) -> None:
-    """Let ``datamodule`` yield what the frozen blocks make of each sentence in place of its tokens, if that can be cached."""
-    depth, blocks = getattr(config.strategy, "frozen_depth", 0), cache.pretrained.blocks
-    if depth == 0 or config.cache.mode == "off":
-        return
-    if getattr(config.strategy, "frozen_dropout", False):
-        log.info("strategy.frozen_dropout draws the frozen blocks' states anew in every step, so nothing is cached.")
-        return
-    if depth == blocks:
-        for name, features in frozen_features(config, cache, datamodule, [depth]).items():
-            datamodule.splits[name].features = features[0]
-        return
-    try:
-        for name, states in cache.states(tokens_of(config, datamodule), depth, wanted_ahead(config, blocks)).items():
-            datamodule.splits[name].states = states
-    except NoRoom as error:
-        log.warning("%s This run goes on without the cache.", error)
-
-
-def tokens_of(config: Config, datamodule: SentenceModule) -> dict[str, Tokens]:
-    """Return the tokens of the splits that this run reads."""
-    return {name: split.tokens for name, split in datamodule.splits.items() if name != "test" or config.test}
-
-
-def wanted_ahead(config: Config, blocks: int) -> Wanted | None:
-    """Return what the jobs of the running sweep ask of this run's encoder; None outside of a sweep and without a cache."""
-    jobs = json.loads(os.environ.get(FROZEN, "null"))
-    if jobs is None or config.cache.mode == "off":
-        return None
-    asked = [wanted_by(depth, pooling, blocks) for name, pooling, depth in jobs if name == config.model.name]
-    return functools.reduce(operator.or_, asked, Wanted())
 
 
 def state_to_resume(config: Config, run: RunDirectory) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from plotly.offline import get_plotlyjs
 
-from frostline.errors import FrostlineError
 from frostline.measures.slices import declared_slices
 from frostline.report.answer import best_and_by_how_much
 from frostline.report.arms import Arm, names, summarise
@@ -26,25 +24,23 @@ from frostline.report.differences import differences, ranking
 from frostline.report.dynamics import dynamics_figure, dynamics_table, raters_in_words
 from frostline.report.errors import confusion_figure, disagreement, for_script
 from frostline.report.errors import sentences as sentence_table
-from frostline.report.figures import accuracy_by_depth, colours, inline_svg
+from frostline.report.figures import accuracy_by_depth, inline_svg
 from frostline.report.figures import save as save_figure
 from frostline.report.learning import crossing_in_words, learning_curves, learning_figure, spread
 from frostline.report.measures import layers_in_words, measured_figures, read_measures
 from frostline.report.page import tables as shown
+from frostline.report.page.drawn import distinct, read_curves, read_maps
 from frostline.report.page.shown import Table
 from frostline.report.scored import Scored, on_the_same_sentences, read_scored
 from frostline.report.search import heat_map, parallel
 from frostline.report.slices import slices_figure, slices_of
-from frostline.report.table import notes, scientific
+from frostline.report.table import notes
 from frostline.report.verdict import judge
 from frostline.runs.files import write_csv, write_text
 from frostline.runs.sweep import collect, read_json
 
 TEMPLATE = "page.html.j2"
 MAX_PAIRED = 8  # arms that are compared sentence by sentence: evenly from frozen to full, and the best
-MAX_SENTENCES = 500  # a map
-MAX_POINTS = 1000  # a curve; longer ones are thinned evenly, which keeps a long sweep's page a few MB
-SHOWN_FIRST = ("train/loss", "val/accuracy")
 NOT_PROVENANCE = {"identity", "status", "error", "wandb_id", "seconds_before", "exit_status"}
 
 
@@ -175,7 +171,7 @@ def read_content(sweep_dir: Path) -> Content:
         },
         {
             "name": sweep_dir.resolve().name,
-            "subject": " · ".join(f"{key} {', '.join(_distinct(results[key]))}" for key in ("model", "data", "seed")),
+            "subject": " · ".join(f"{key} {', '.join(distinct(results[key]))}" for key in ("model", "data", "seed")),
             "verdict": verdict.in_words() if verdict else None,
             "answer": best_and_by_how_much(arms).split("\n"),
             "notes": notes(arms, int((results["status"] != "finished").sum())),
@@ -219,34 +215,6 @@ def by_sentence(
     return sentence_table(alike, slices), listed, tables, figures
 
 
-def read_maps(sweep_dir: Path, arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """Return the sentences in two dimensions before and after training, of the first measured run of every arm.
-
-    Returns:
-        an entry an arm: ``name``, ``classes``, and ``points``, at most :data:`MAX_SENTENCES`, evenly drawn: text, class number
-        and the four places.
-
-    Raises:
-        FrostlineError: a ``projection.parquet`` is damaged.
-    """
-    found = []
-    for name, arm in zip(names(arms), arms, strict=True):
-        paths = [path for run in arm.runs if (path := sweep_dir / run / "measures" / "projection.parquet").is_file()]
-        if not paths:
-            continue
-        try:
-            table = pd.read_parquet(paths[0])
-        except (OSError, ValueError) as error:  # Arrow's errors are among these
-            raise FrostlineError(f"{paths[0]} is damaged: {error}.") from None
-        table = table.iloc[:: math.ceil(len(table) / MAX_SENTENCES)]
-        classes = _distinct(table["label"])
-        places = table[["before_x", "before_y", "after_x", "after_y"]].round(4).to_numpy().tolist()
-        numbers = [classes.index(str(label)) for label in table["label"]]
-        points = [[text[:200], number, *at] for text, number, at in zip(table["text"], numbers, places, strict=True)]
-        found.append({"name": name, "classes": classes, "points": points})
-    return found
-
-
 def layers_told(sweep_dir: Path, arms: Sequence[Arm]) -> list[tuple[str, str]]:
     """Return, for every arm whose layers were measured, its name and what they say in words."""
     tables = read_measures(sweep_dir, arms, "layers")
@@ -254,55 +222,7 @@ def layers_told(sweep_dir: Path, arms: Sequence[Arm]) -> list[tuple[str, str]]:
     return [(name, layers_in_words(folders[name], of_arm)) for name, of_arm in tables.items()]
 
 
-def read_curves(sweep_dir: Path, results: pd.DataFrame, arms: Sequence[Arm]) -> dict[str, Any]:
-    """Return the logged curves of all finished runs as plain data for the page.
-
-    Returns:
-        ``arms`` (name and colour), ``metrics`` (their names; training loss and validation accuracy first) and ``runs``
-        (index of the arm, a label with learning rate and seed, and per metric ``x``, steps, and ``y``, finite values).
-
-    Raises:
-        FrostlineError: a ``curves.csv`` is damaged.
-    """
-    arm_of = {run: i for i, arm in enumerate(arms) for run in arm.tried}
-    told = names(arms)
-    runs: list[dict[str, Any]] = []
-    for row in results[results["run"].isin(list(arm_of))].to_dict("records"):
-        points = _points(sweep_dir / row["run"] / "curves.csv")
-        if points:
-            lr = "" if pd.isna(row["optimizer.lr"]) else f", learning rate {scientific(row['optimizer.lr'])}"
-            label = f"{told[arm_of[row['run']]]}{lr}, seed {row['seed']}"
-            runs.append({"arm": arm_of[row["run"]], "label": label, "points": points})
-    found = {metric for run in runs for metric in run["points"]}
-    first = [metric for metric in SHOWN_FIRST if metric in found]
-    return {
-        "arms": [{"name": name, "colour": colour} for name, colour in zip(told, colours(arms), strict=True)],
-        "metrics": [*first, *sorted(found - {*first})],
-        "runs": runs,
-    }
-
-
 # --- internals ------------------------------------------------------------------------------------------------------
-
-
-def _points(path: Path) -> dict[str, dict[str, list[float]]]:
-    if not path.is_file():
-        return {}
-    try:
-        table = pd.read_csv(path).set_index("step")
-    except (ValueError, KeyError) as error:  # pandas' parser errors are among these
-        raise FrostlineError(f"{path} is damaged: {error}.") from None
-    points = {}
-    for name in table.columns.drop("epoch", errors="ignore"):
-        column = pd.to_numeric(table[name], errors="coerce").replace([np.inf, -np.inf], np.nan).dropna()
-        column = column.iloc[:: math.ceil(len(column) / MAX_POINTS) or 1]
-        if len(column):
-            points[str(name)] = {"x": column.index.tolist(), "y": column.round(6).tolist()}
-    return points
-
-
-def _distinct(column: pd.Series[Any]) -> list[str]:
-    return [str(value) for value in sorted(column.dropna().unique())]
 
 
 def _provenance(sweep_dir: Path, results: pd.DataFrame) -> list[tuple[str, str]]:
