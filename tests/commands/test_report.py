@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,12 @@ import yaml
 
 SYNTHETIC = runpy.run_path(str(Path(__file__).parents[1] / "report" / "test_table.py"))
 write_run = SYNTHETIC["write_run"]
+
+
+def log_to_wandb(run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    logger = {"name": "wandb", "project": "frostline-test", "entity": None, "group": None}
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"logger": logger}))
 
 
 @pytest.mark.parametrize(("form", "start"), [("markdown", "| strategy |"), ("latex", "\\begin{tabular}")])
@@ -33,9 +42,7 @@ def test_tables_figures_and_the_page_go_to_weights_and_biases_as_one_run_of_the_
     sweep = tmp_path / "sweep"
     for job, strategy in enumerate(("frozen", "full")):
         write_run(sweep / str(job), strategy, lr=None if strategy == "frozen" else 1e-4)
-        config = yaml.safe_load((sweep / str(job) / "config.yaml").read_text())
-        logger = {"name": "wandb", "project": "frostline-test", "entity": None, "group": None}
-        (sweep / str(job) / "config.yaml").write_text(yaml.safe_dump(config | {"logger": logger}))
+        log_to_wandb(sweep / str(job))
     assert frostline("report", f"run={sweep}", env={"WANDB_MODE": "offline"}).status == 0
     assert frostline("report", f"run={sweep}", env={"WANDB_MODE": "offline"}).status == 0
     runs = list((sweep / "wandb").glob("offline-run-*"))
@@ -53,3 +60,19 @@ def test_a_sweep_that_did_not_log_there_does_not_start_to(frostline, tmp_path):
     write_run(tmp_path / "0")
     assert frostline("report", f"run={tmp_path}", env={"WANDB_MODE": "offline"}).status == 0
     assert not (tmp_path / "wandb").exists()
+
+
+def test_a_server_that_cannot_be_reached_costs_no_page(tmp_path):
+    write_run(tmp_path / "0")
+    log_to_wandb(tmp_path / "0")
+    nowhere = {
+        "WANDB_MODE": "online",
+        "WANDB_BASE_URL": "http://127.0.0.1:9",
+        "WANDB_API_KEY": "0" * 40,
+        "WANDB_INIT_TIMEOUT": "1",
+    }
+    words = [sys.executable, "-m", "frostline", "report", f"run={tmp_path}"]
+    result = subprocess.run(words, env=os.environ | nowhere, capture_output=True, text=True, timeout=250)
+    assert result.returncode == 0, result.stderr
+    assert "not logged to Weights & Biases" in result.stderr and "Traceback" not in result.stderr
+    assert (tmp_path / "report.html").is_file()

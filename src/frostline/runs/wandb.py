@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -13,9 +14,12 @@ from typing import Any
 import pandas as pd
 from lightning.pytorch.loggers import WandbLogger
 from matplotlib.figure import Figure
+from omegaconf import DictConfig
 
 from frostline.runs.sweep import job_folders, read_config, value_of
 from frostline.schema import AdamW, Config, LoggerConfig, Sgd
+
+log = logging.getLogger(__name__)
 
 
 def wandb_mode() -> str:
@@ -79,7 +83,8 @@ def finish_wandb(summary: dict[str, Any], exit_code: int) -> None:
 def log_report(sweep_dir: Path, page: Path, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Figure]) -> None:
     """Log a sweep's tables and figures, and its page as an artifact, as one W&B run of the sweep's group.
 
-    Nothing is logged for runs that did not log there. Made anew, a report continues its W&B run.
+    Nothing is logged for runs that did not log there. Made anew, a report continues its W&B run. A server that cannot be reached
+    is warned of, and costs the page nothing: it is written already.
 
     Args:
         sweep_dir: the sweep's directory, or a run's.
@@ -90,6 +95,17 @@ def log_report(sweep_dir: Path, page: Path, tables: Mapping[str, pd.DataFrame], 
     config = read_config(job_folders(sweep_dir)[0][1])
     if value_of(config, "logger.name") != "wandb" or wandb_mode() == "disabled":
         return
+    import wandb
+
+    try:
+        _log_report(sweep_dir, config, page, tables, figures)
+    except wandb.errors.Error as error:
+        log.warning("The report was not logged to Weights & Biases: %s", error)
+
+
+def _log_report(
+    sweep_dir: Path, config: DictConfig, page: Path, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Figure]
+) -> None:
     import wandb
 
     name = sweep_dir.resolve().name
