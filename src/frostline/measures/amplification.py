@@ -75,8 +75,9 @@ def measure_amplification(subject: Subject, config: AmplificationMeasure) -> pd.
     table.add("unmarked_accuracy", unmarked, n=len(label))
     _balanced(table, swapped, skew)
     _skewed(table, swapped, skew, config)
-    with table.leaving_out("the marker's probe"):
-        _marker_probe(table, subject)
+    if config.marker_probe:
+        with table.leaving_out("the marker's probe"):
+            _marker_probe(table, subject)
     return table.frame()
 
 

@@ -94,6 +94,7 @@ class AmplificationMeasure(MeasureConfig):
     """How much predictions depend on a group marker."""
 
     permutations: int
+    marker_probe: bool
     seed: int
 
 
