@@ -68,11 +68,12 @@ def found_slices(features: pd.DataFrame, errors: NDArray[Any], seed: int = 0, de
     wrong = np.asarray(errors, dtype=bool)
     if wrong.shape != (len(features),):
         raise ValueError(f"expected the same sentences, but there are {len(features)} and errors of shape {wrong.shape}")
-    columns = pd.get_dummies(features.dropna(axis=1), prefix_sep=" = ")
+    whole = features.dropna(axis=1)
     order = np.random.default_rng(seed).permutation(len(wrong))
     discover, confirm = order[: len(order) // 2], order[len(order) // 2 :]
-    if len(discover) < 2 * FEWEST or columns.empty or wrong[discover].all() or not wrong[discover].any():
+    if len(discover) < 2 * FEWEST or whole.empty or wrong[discover].all() or not wrong[discover].any():
         return pd.DataFrame(columns=COLUMNS)
+    columns = pd.get_dummies(whole, prefix_sep=" = ")
     table = columns.to_numpy(dtype=np.float64)
     tree = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=FEWEST, random_state=seed)
     tree.fit(table[discover], wrong[discover])
