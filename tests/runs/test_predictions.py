@@ -43,4 +43,4 @@ def test_single_values_come_along_behind_and_lists_do_not() -> None:
     found = table(set(), rating=[0.5, None, 2.0], judgements=[[1], [2, 3], []], author=["x", None, "y"], year=[1999, 2000, 2001])
     assert list(found)[-4:] == ["unknown_words", "rating", "author", "year"]
     np.testing.assert_array_equal(found["rating"], [0.5, np.nan, 2.0])
-    assert found["author"].tolist() == ["x", None, "y"]
+    assert found["author"].fillna("").tolist() == ["x", "", "y"]
