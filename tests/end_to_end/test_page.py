@@ -6,6 +6,8 @@ import io
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,6 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, log_loss
 
-from frostline.__main__ import main
 from frostline.report.arms import names, summarise
 from frostline.runs.sweep import collect
 
@@ -23,16 +24,38 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
+PATIENCE = 120_000  # ms, on a busy machine
+ROOT = Path(__file__).parents[2]
+
+
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
-    """The main sweep, small and with the tiny encoder."""
+def said(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> tuple[Path, str]:
+    """Where ./multirun.sh left the main sweep, small and with the tiny encoder, and what it printed.
+
+    Its set-up finds this environment complete.
+    """
     output = tmp_path_factory.mktemp("outputs")
-    given = ["sweep=main", "model=tiny", "logger=csv", "data.train_size=60", "trainer.max_epochs=2", "data.validation_share=0.02"]
-    given += ["data.test_share=0.03", "trainer.precision=32-true", f"paths.output_dir={output}", f"paths.cache_dir={cache_dir}"]
-    os.environ.setdefault("WANDB_MODE", "offline")
-    assert main(["train", *given]) == 0
+    given = ["sweep=main", "model=tiny", "logger=csv", "data.train_size=60", "trainer.max_epochs=2", "trainer.precision=32-true"]
+    given += ["data.validation_share=0.02", "data.test_share=0.03"]
+    env = {"FROSTLINE_VENV": sys.prefix, "FROSTLINE_CACHE": str(cache_dir), "FROSTLINE_OUTPUT": str(output)}
+    words = [str(ROOT / "multirun.sh"), *given]
+    result = subprocess.run(words, env=os.environ | env, cwd=output, capture_output=True, text=True, timeout=280)
+    assert result.returncode == 0, result.stderr
     (page,) = output.glob("sweeps/*/*/report.html")
-    return page.parent
+    return page.parent, result.stdout
+
+
+@pytest.fixture(scope="module")
+def sweep(said: tuple[Path, str]) -> Path:
+    return said[0]
+
+
+def test_multirun_runs_the_main_sweep_and_says_what_came_of_it(said: tuple[Path, str]) -> None:
+    sweep, words = said
+    results = pd.read_csv(sweep / "results.csv")
+    assert (results["status"] == "finished").all()
+    assert results.groupby("strategy").size().to_dict() == {"frozen": 3, "partial": 12, "full": 6}
+    assert "test accuracy" in words and f"{sweep.name}/report.html" in "".join(words.split())
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------------
@@ -109,6 +132,7 @@ def browser() -> Iterator[Any]:
 def opened(browser: Any, sweep: Path) -> Iterator[Any]:
     """The page at desktop width; what it asked for and complained of is in ``requests`` and ``complaints``."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE)
     page.requests, page.complaints = [], []
     page.on("request", lambda request: page.requests.append(request.url))
     page.on("console", lambda message: page.complaints.append(message.text) if message.type in ("error", "warning") else None)
@@ -204,6 +228,7 @@ def test_figures_download(opened: Any, name: str, start: bytes) -> None:
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Any, sweep: Path) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+    page.set_default_timeout(PATIENCE)
     page.goto(f"file://{sweep / 'report.html'}")
     page.wait_for_selector("#plot-0 .trace")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
