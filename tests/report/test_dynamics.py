@@ -114,7 +114,9 @@ def test_words_say_in_which_direction_and_how_sure() -> None:
     assert words.startswith("full: how unsure the run is of a label goes with how much the judges disagree (Spearman 0.")
     assert "goes against how strong their mean rating is (Spearman -1.00" in words
     assert words.endswith("300 sentences.")
-    assert "does not visibly go with how much the judges disagree" in raters_in_words(rated(0.0))[0]
+    table = rated(1.0)
+    mirrored = pd.concat([table, table.assign(rating_sd=-table["rating_sd"])])  # a correlation of exactly 0
+    assert "does not visibly go with how much the judges disagree" in raters_in_words(mirrored)[0]
 
 
 def test_labels_made_wrong_on_purpose_are_not_the_raters() -> None:

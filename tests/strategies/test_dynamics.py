@@ -126,7 +126,7 @@ def test_few_epochs_are_warned_of(epochs: int, warns: bool, tmp_path: Path, capl
 
 def test_the_clock_stands_still_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 0.0, 5.0, 105.0, 107.0])  # made, started, stopped, on again, read
-    monkeypatch.setattr("frostline.strategies.trainer.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("frostline.strategies.trainer.time", SimpleNamespace(monotonic=lambda: next(now)))
     clock = Resume()
     clock.on_train_start(SimpleNamespace(loggers=[]), None)  # type: ignore[arg-type]
     with clock.stopped():
