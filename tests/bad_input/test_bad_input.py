@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
+from frostline.__main__ import COMMANDS
 from frostline.data.assets import ASSETS
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def test_an_unknown_command_is_told_with_the_commands(frostline: Frostline, tmp_
     assert result.status == 2
     assert f"frostline: there is no command '{word}'" in result.err
     assert near in result.err
-    assert "train, evaluate, reproduce, measure" in result.err
+    assert f"Commands are: {', '.join(COMMANDS)}." in result.err
     assert_nothing_written(tmp_path)
 
 

@@ -49,7 +49,8 @@ def test_a_run_directory_holds_what_the_contract_promises(finished, tiny, strate
         "threads",
         "precision",
     } <= facts.keys()
-    assert list(predictions(run_dir).columns) == ["split", "index", "text", "label", "prediction", "logit_bad", "logit_good"]
+    columns = ["split", "index", "text", "label", "prediction", "logit_bad", "logit_good", "unknown_words"]
+    assert list(predictions(run_dir).columns) == columns
 
 
 def test_metrics_equal_a_recomputation_from_the_predictions(finished, tiny):

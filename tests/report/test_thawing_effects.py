@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from scipy import stats
 
 from frostline.errors import FrostlineError
@@ -120,3 +122,27 @@ def test_curves_cross_where_thawing_overtakes_and_seeds_are_told(tmp_path: Path)
     table = spread(tmp_path, arms)
     assert (table["seeds"] == 3).all() and len(table) == 6
     assert (table["min"] <= table["mean"]).all() and table["failed"].between(0, 3).all()
+
+
+def test_the_best_remedy_is_compared_with_plain_fine_tuning_and_only_where_it_is_as_accurate(tmp_path: Path) -> None:
+    none: dict[str, Any] = {"remedy": {}, "scheduler": {"name": "linear_warmup"}}
+    kept = {  # what is set, validation accuracy, similarity kept in each seed
+        "decay": ({**none, "optimizer": {"layer_decay": 0.85}}, 0.80, [0.85, 0.86, 0.85]),
+        "plain": (none, 0.80, [0.80, 0.79, 0.81]),
+        "slanted": ({**none, "scheduler": {"name": "slanted_triangular"}}, 0.80, [0.81, 0.80, 0.82]),
+        "l2_sp": ({**none, "remedy": {"l2_sp": {}}}, 0.79, [0.88, 0.86, 0.90]),
+        "ewc": ({**none, "remedy": {"ewc": {}}}, 0.75, [0.95, 0.95, 0.95]),  # too inaccurate to count
+    }
+    for number, (name, (settings, validation, values)) in enumerate(kept.items()):
+        for seed in SEEDS:
+            run = tmp_path / f"{10 * number + seed}"
+            write_run(run, "full", seed, validation=validation, overrides={"strategy.told": name})
+            config = OmegaConf.merge(OmegaConf.load(run / "config.yaml"), settings)
+            OmegaConf.save(config, run / "config.yaml")
+            add(run, "forgetting", similarity_correlation_change=values[seed] - 0.9)
+    found = effect("best_remedy", tmp_path)
+    saved = [with_it - without for with_it, without in zip(kept["l2_sp"][2], kept["plain"][2], strict=True)]
+    half = float(stats.t.ppf(1 - 0.025 / 3, 2) * stats.sem(saved))  # of three remedies as accurate
+    assert found.interval == pytest.approx((np.mean(saved), np.mean(saved) - half, np.mean(saved) + half))
+    assert "of 4 compared 3 match" in found.detail
+    assert all(name in found.detail for name in ("l2_sp +0.080", "layer_decay +0.053", "slanted_triangular +0.010"))

@@ -151,7 +151,14 @@ def _best(arms: Sequence[Arm]) -> list[Arm]:
 
 
 def _remedies(sweep_dir: Path, arm: Arm) -> list[str]:
-    return sorted(value_of(read_config(sweep_dir / arm.runs[0]), "remedy") or {})
+    """What an arm does against forgetting beyond its strategy: remedies, and the rates and schedules that are meant as one."""
+    config = read_config(sweep_dir / arm.runs[0])
+    found = sorted(value_of(config, "remedy") or {})
+    if (value_of(config, "optimizer.layer_decay") or 1.0) != 1.0:
+        found.append("layer_decay")
+    if value_of(config, "scheduler.name") == "slanted_triangular":
+        found.append("slanted_triangular")
+    return found
 
 
 def _label(sweep_dir: Path, arm: Arm) -> str:
