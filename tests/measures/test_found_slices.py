@@ -35,7 +35,7 @@ def test_a_planted_slice_is_found_and_named() -> None:
 
 def test_the_other_half_alone_confirms() -> None:
     of, random = features(1000), np.random.default_rng(2)
-    wrong = random.random(1000) < np.where(of["negation"], 0.4, 0.1)
+    wrong = random.random(1000) < np.where(of["negation"], 0.3, 0.18)
     best = found_slices(of, wrong, seed=5, depth=1).iloc[0]
     half = np.random.default_rng(5).permutation(1000)[500:]
     inside, errors = of["negation"].to_numpy()[half], wrong[half]
