@@ -7,10 +7,9 @@ from pathlib import Path
 from rich.console import Console
 
 from frostline.errors import FrostlineError, choices
-from frostline.report.arms import summarise
 from frostline.report.page import read_content, write_page
 from frostline.report.table import as_latex, as_markdown, print_table
-from frostline.report.verdict import judge, write_verdict
+from frostline.report.verdict import write_verdict
 from frostline.runs.sweep import write_results
 from frostline.runs.wandb import log_report
 
@@ -37,22 +36,20 @@ def report(sweep_dir: Path, table: str = "terminal") -> int:
     results = write_results(sweep_dir)
     if results.empty:
         raise FrostlineError(f"'{sweep_dir}' holds no runs.")
-    unfinished = int((results["status"] != "finished").sum())
-    arms = summarise(sweep_dir, results)
+    content = read_content(sweep_dir, results)
     console = Console(quiet=table in FORMS)
     console.width = max(console.width, 110)  # so that a log file gets whole lines
-    print_table(arms, unfinished, console)
-    content = read_content(sweep_dir)
-    if arms:
+    print_table(content.arms, content.unfinished, console)
+    if content.arms:
         console.print("\n".join(content.words["answer"]), highlight=False)
     for name, words in content.words["layers"]:
         console.print(f"Layers of {name}: {words}", highlight=False)
-    if verdict := judge(sweep_dir, arms):
-        write_verdict(sweep_dir, verdict)
-        console.print(f"\n{verdict.in_words()}", highlight=False)
+    if content.verdict:
+        write_verdict(sweep_dir, content.verdict)
+        console.print(f"\n{content.verdict.in_words()}", highlight=False)
     page = write_page(sweep_dir, content)
     log_report(sweep_dir, page, content.files, content.figures)
     if table in FORMS:
-        print(FORMS[table](arms))
+        print(FORMS[table](content.arms))
     console.print(f"\nTable:  {sweep_dir / 'results.csv'}\nPage:   {page}", soft_wrap=True, highlight=False)
-    return unfinished
+    return content.unfinished

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from frostline.measures.statistics import Interval, paired_difference
-from frostline.report.arms import Arm, distinctions
+from frostline.report.arms import Arm, distinctions, ranking
 from frostline.report.table import percent
 
 
@@ -39,7 +39,7 @@ def _in_words(arms: Sequence[Arm]) -> list[str]:
 
 def _answer(arms: list[Arm]) -> str:
     """Two or three sentences about the arms of one task."""
-    ranked = sorted(arms, key=lambda a: (-round(a.val_accuracy, 12), a.val_loss))
+    ranked = ranking(arms)
     told = dict(zip(arms, _in_words(arms), strict=True))
     best, name = ranked[0], told[ranked[0]]
     lead = f"Of {len(arms)} arms, {name} did best" if len(arms) > 1 else f"The only arm, {name}, scores"
@@ -79,20 +79,25 @@ def _times(ratio: float) -> str:
 
 def _difference(best: Arm, other: Arm) -> Interval | None:
     """The paired difference in test accuracy over shared seeds and sentences; None if there are none."""
+    seeds = _shared_seeds(best, other)
+    if not seeds or best.correct is None or other.correct is None:
+        return None
+    return paired_difference(best.correct[seeds].to_numpy().T, other.correct[seeds].to_numpy().T)
+
+
+def _shared_seeds(best: Arm, other: Arm) -> list[int] | None:
+    """The seeds that both arms have; None if they were not scored on the same test sentences."""
     if best.correct is None or other.correct is None or not best.correct.index.equals(other.correct.index):
         return None
-    seeds = [seed for seed in best.correct if seed in other.correct]
-    return paired_difference(best.correct[seeds].to_numpy().T, other.correct[seeds].to_numpy().T) if seeds else None
+    return [seed for seed in best.seeds if seed in other.seeds]
 
 
 def _comparison(best: Arm, other: Arm, name: str) -> str:
-    if best.correct is None or other.correct is None or not best.correct.index.equals(other.correct.index):
-        return f"We cannot tell by how much it differs from {name}: the two were not scored on the same test sentences."
-    difference = _difference(best, other)
-    if difference is None:
-        return f"We cannot tell by how much it differs from {name}: the two share no seed."
+    seeds, difference = _shared_seeds(best, other), _difference(best, other)
+    if difference is None or other.correct is None:
+        why = "were not scored on the same test sentences" if seeds is None else "share no seed"
+        return f"We cannot tell by how much it differs from {name}: the two {why}."
     points, low, high = (f"{100 * x:+.1f}" for x in difference)
-    seeds = [seed for seed in best.correct if seed in other.correct]
     accuracy = percent(float(other.correct[seeds].to_numpy().mean()))
     time = f"{_times(best.fit_seconds / other.fit_seconds)} its time"
     if not difference.excludes_zero():

@@ -89,6 +89,11 @@ def summarise(sweep_dir: Path, results: pd.DataFrame) -> list[Arm]:
     return sorted(arms, key=lambda a: (a.data, a.model, -a.depth / a.blocks, a.strategy, a.layer or 0, str(a.settings)))
 
 
+def ranking(arms: Sequence[Arm]) -> list[Arm]:
+    """Return arms by mean validation accuracy, ties by loss, the best first."""
+    return sorted(arms, key=lambda arm: (-round(arm.val_accuracy, 12), arm.val_loss))
+
+
 def distinctions(arms: Sequence[Arm]) -> dict[str, list[str]]:
     """Return what, besides the strategy, tells arms apart: key -> its value for each arm (in their order)."""
     columns = {"data": [a.data for a in arms], "model": [a.model for a in arms]}

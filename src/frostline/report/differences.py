@@ -9,7 +9,7 @@ import pandas as pd
 
 from frostline.measures.comparisons import aso, holm, mcnemar, seeds_needed, seeds_test
 from frostline.measures.statistics import paired_difference
-from frostline.report.arms import Arm, names
+from frostline.report.arms import Arm, names, ranking
 from frostline.report.scored import Scored
 
 
@@ -17,11 +17,6 @@ def reference_arm(arms: Sequence[Arm]) -> Arm:
     """Return what the others are compared with: the probe that is best on validation; without one, the best arm."""
     ranked = ranking(arms)
     return next((arm for arm in ranked if arm.strategy == "frozen"), ranked[0])
-
-
-def ranking(arms: Sequence[Arm]) -> list[Arm]:
-    """Return arms by mean validation accuracy, ties by loss, the best first."""
-    return sorted(arms, key=lambda arm: (-round(arm.val_accuracy, 12), arm.val_loss))
 
 
 def differences(arms: Sequence[Arm], scored: dict[str, Scored]) -> pd.DataFrame:
@@ -34,7 +29,7 @@ def differences(arms: Sequence[Arm], scored: dict[str, Scored]) -> pd.DataFrame:
     Returns:
         ``arm``; ``reference``; ``difference`` of accuracies with the 95 % bootstrap interval over shared seeds and sentences;
         ``seeds``; ``p_seeds`` (t-test over seeds) and ``p_seeds_holm``, corrected for the number of arms; ``effect_size`` in
-        standard deviations; ``aso``, below 0.5, better 0.2, if the arm dominates; ``p_mcnemar``, of the two models of the first
+        standard deviations; ``aso``, at most 0.2 if the arm is the better one; ``p_mcnemar``, of the two models of the first
         shared seed; ``seeds_needed`` to see the observed difference with power 0.8. Empty where there are too few seeds.
     """
     told = dict(zip(arms, names(arms), strict=True))

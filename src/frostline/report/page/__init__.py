@@ -17,10 +17,10 @@ from plotly.offline import get_plotlyjs
 
 from frostline.measures.slices import declared_slices
 from frostline.report.answer import best_and_by_how_much
-from frostline.report.arms import Arm, names, summarise
+from frostline.report.arms import Arm, names, ranking, summarise
 from frostline.report.calibration import calibration, reliability_figure
 from frostline.report.comparison import comparison, pareto_figure
-from frostline.report.differences import differences, ranking
+from frostline.report.differences import differences
 from frostline.report.dynamics import dynamics_figure, dynamics_table, raters_in_words
 from frostline.report.errors import confusion_figure, disagreement, for_script
 from frostline.report.errors import sentences as sentence_table
@@ -35,7 +35,7 @@ from frostline.report.scored import Scored, on_the_same_sentences, read_scored
 from frostline.report.search import heat_map, parallel
 from frostline.report.slices import slices_figure, slices_of
 from frostline.report.table import notes
-from frostline.report.verdict import judge
+from frostline.report.verdict import Verdict, judge
 from frostline.runs.files import write_csv, write_text
 from frostline.runs.sweep import collect, read_json
 
@@ -49,6 +49,9 @@ class Content:
     """All that a page shows.
 
     Attributes:
+        arms: that it compares.
+        unfinished: how many jobs did not finish.
+        verdict: on the sweep's claim; None without one.
         tables: by name; each also downloads as ``<name>.csv``.
         figures: by name.
         sentences: all test sentences in full precision, as ``sentences.csv`` has them; None without test predictions.
@@ -56,6 +59,9 @@ class Content:
         words: what else the template tells.
     """
 
+    arms: list[Arm]
+    unfinished: int
+    verdict: Verdict | None
     tables: dict[str, Table]
     figures: dict[str, Figure]
     sentences: pd.DataFrame | None
@@ -126,13 +132,18 @@ def render(content: Content) -> str:
     )
 
 
-def read_content(sweep_dir: Path) -> Content:
+def read_content(sweep_dir: Path, results: pd.DataFrame | None = None) -> Content:
     """Read all that the page shows from the run directories.
+
+    Args:
+        sweep_dir: a sweep's directory, or that of a single run.
+        results: what :func:`frostline.runs.sweep.collect` returns of it; None to collect it.
 
     Raises:
         FrostlineError: ``sweep_dir`` holds no run, or a file of a run is damaged.
     """
-    results = collect(sweep_dir)
+    results = collect(sweep_dir) if results is None else results
+    unfinished = int((results["status"] != "finished").sum())
     arms = summarise(sweep_dir, results)
     verdict = judge(sweep_dir, arms)
     test = read_scored(sweep_dir, arms, "test")
@@ -160,6 +171,9 @@ def read_content(sweep_dir: Path) -> Content:
         tables |= more_tables
         figures |= more_figures
     return Content(
+        arms,
+        unfinished,
+        verdict,
         tables,
         {name: figure for name, figure in figures.items() if figure is not None},
         sentences,
@@ -174,7 +188,7 @@ def read_content(sweep_dir: Path) -> Content:
             "subject": " · ".join(f"{key} {', '.join(distinct(results[key]))}" for key in ("model", "data", "seed")),
             "verdict": verdict.in_words() if verdict else None,
             "answer": best_and_by_how_much(arms).split("\n"),
-            "notes": notes(arms, int((results["status"] != "finished").sum())),
+            "notes": notes(arms, unfinished),
             "layers": layers_told(sweep_dir, arms),
             "crossings": crossing_in_words(learned),
             "provenance": _provenance(sweep_dir, results),
