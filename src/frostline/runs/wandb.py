@@ -109,7 +109,7 @@ def _log_report(
     import wandb
 
     name = sweep_dir.resolve().name
-    run = wandb.init(
+    with wandb.init(
         project=value_of(config, "logger.project"),
         entity=value_of(config, "logger.entity"),
         group=value_of(config, "logger.group") or name,
@@ -120,13 +120,12 @@ def _log_report(
         dir=str(sweep_dir),
         mode=wandb_mode(),  # type: ignore[arg-type]
         settings=wandb.Settings(silent=True, console="off"),
-    )
-    run.log({f"tables/{name}": wandb.Table(dataframe=_plain(table)) for name, table in tables.items()})
-    run.log({f"figures/{name}": wandb.Image(figure) for name, figure in figures.items()})
-    artifact = wandb.Artifact("report", type="report")
-    artifact.add_file(str(page))
-    run.log_artifact(artifact)
-    run.finish()
+    ) as run:
+        run.log({f"tables/{name}": wandb.Table(dataframe=_plain(table)) for name, table in tables.items()})
+        run.log({f"figures/{name}": wandb.Image(figure) for name, figure in figures.items()})
+        artifact = wandb.Artifact("report", type="report")
+        artifact.add_file(str(page))
+        run.log_artifact(artifact)
 
 
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
