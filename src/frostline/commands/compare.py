@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from frostline.errors import FrostlineError
-from frostline.measures.comparisons import mcnemar, min_detectable_difference
+from frostline.measures.comparisons import mcnemar, min_detectable_difference, paired_bootstrap_p
 from frostline.measures.statistics import paired_difference
 from frostline.report.arms import Arm, names, summarise
 from frostline.report.scored import Scored, on_the_same_sentences, read_scored
@@ -60,9 +60,10 @@ def in_words(first: Scored, second: Scored, told: Sequence[str]) -> list[str]:
     disagree = float((first.predictions[0] != second.predictions[0]).mean())
     least = 100 * min_detectable_difference(float((a != b).mean()), len(a))
     return [
-        f"{told[1]} minus {told[0]}: {points} points (95 % interval over {len(a):,} test sentences {low} to {high}; McNemar's "
-        f"exact p {alone.p:.3g}). Of so many sentences, {least:.1f} points is the least that shows. These are two models, not "
-        "two methods: another seed may come out otherwise.",
+        f"{told[1]} minus {told[0]}: {points} points (95 % interval over {len(a):,} test sentences {low} to {high}; paired "
+        f"bootstrap p {paired_bootstrap_p(b[None], a[None]):.3g}, McNemar's exact p {alone.p:.3g}). Of so many sentences, "
+        f"{least:.1f} points is the least that shows. These are two models, not two methods: another seed may come out "
+        "otherwise.",
         f"They predict differently for {percent(disagree)} % of the sentences: the second fixes {alone.only_a:,} and breaks "
         f"{alone.only_b:,}.",
     ]

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from frostline.measures.disagreement import churn, cohen_kappa, error_overlap, excess_churn
+from frostline.measures.disagreement import churn, cohen_kappa, error_overlap, excess_churn, seed_churn
 from frostline.measures.statistics import Interval
 from frostline.report.figures import FAINT, inked
 from frostline.report.scored import Scored
@@ -123,9 +123,10 @@ def disagreement(scored: dict[str, Scored]) -> pd.DataFrame:
 
     Returns:
         ``first, second``; ``churn``, the share of sentences that a seed of one and a seed of the other predict differently;
-        ``excess_churn`` beyond seeds with its 95 % interval (empty with one seed); ``kappa``; ``both_wrong``, a share of
-        sentences, and ``expected_both_wrong``, were errors independent; ``fixed`` and ``broken``: how many sentences most seeds
-        of the first get wrong and of the second right, and the reverse.
+        ``seed_churn``, that of two seeds of one arm, mean of both arms; ``excess_churn`` beyond seeds with its 95 % interval
+        (both empty with one seed); ``kappa``; ``both_wrong``, a share of sentences, and ``expected_both_wrong``, were errors
+        independent; ``fixed`` and ``broken``: how many sentences most seeds of the first get wrong and of the second right, and
+        the reverse.
     """
     rows = []
     for (name_a, a), (name_b, b) in itertools.combinations(scored.items(), 2):
@@ -134,7 +135,8 @@ def disagreement(scored: dict[str, Scored]) -> pd.DataFrame:
         guesses, beyond = (a.predictions, b.predictions), Interval(*[float("nan")] * 3)
         if min(len(a.seeds), len(b.seeds)) > 1:
             beyond = excess_churn(*guesses, shared_seeds=a.seeds == b.seeds, resamples=RESAMPLES)
-        row = {"first": name_a, "second": name_b, "churn": churn(*guesses), "excess_churn": beyond.mean}
+        row = {"first": name_a, "second": name_b, "churn": churn(*guesses), "seed_churn": sum(map(seed_churn, guesses)) / 2}
+        row["excess_churn"] = beyond.mean
         row |= {"excess_churn_low": beyond.low, "excess_churn_high": beyond.high, "kappa": cohen_kappa(*guesses)}
         row |= {"both_wrong": both, "expected_both_wrong": expected}
         row |= {"fixed": int((~right_a & right_b).sum()), "broken": int((right_a & ~right_b).sum())}

@@ -61,9 +61,10 @@ def differences_table(data: pd.DataFrame) -> Table:
     )
     note = (
         f"Test accuracy minus that of {reference}. The interval resamples shared seeds and sentences. p over seeds: a t-test "
-        "whose unit is the seed (Holm: corrected for the number of arms). ASO: almost stochastic order, below 0.5, better 0.2, "
-        "if the arm dominates. First seed's models: McNemar's exact test, which compares these weights, not the methods. Seeds "
-        "needed: for a power of 0.8 if the observed difference were the true one."
+        "whose unit is the seed (Holm: corrected for the number of arms). ASO: almost stochastic order, at most 0.2 if the arm "
+        "is the better one (below 0.5 happens to equal arms, too). First seed's models: McNemar's exact test, "
+        "which compares these weights, not the methods. Seeds needed: for a power of 0.8 if the observed difference were the "
+        "true one."
     )
     few = " With fewer than 5 seeds all of this is rough." if data["seeds"].min() < 5 else ""
     return Table("differences", data, tuple(c for c in columns if c.key in data), note + few)
@@ -88,6 +89,7 @@ def disagreement_table(data: pd.DataFrame) -> Table:
         Column("first", "first", is_text=True),
         Column("second", "second", is_text=True),
         Column("churn, %", "churn", share("churn")),
+        Column("two seeds of one arm, %", "seed_churn", share("seed_churn")),
         Column("beyond seeds, points", "excess_churn", points("excess_churn")),
         Column("kappa", "kappa"),
         Column("both wrong, %", "both_wrong", share("both_wrong")),
