@@ -1,10 +1,12 @@
-# make test | make lint | make docs | make bench: each sets up .venv first if need be.
+# make test | make test-all | make lint | make docs | make bench: each sets up .venv first if need be.
 venv := $(or $(FROSTLINE_VENV),.venv)
 
-.PHONY: setup test lint format docs bench
+.PHONY: setup test test-all lint format docs bench
 setup:
 	./setup.sh
 test: setup
+	$(venv)/bin/python -m pytest -m "not slow"
+test-all: setup # with the slow ones: long sweeps, many kills
 	$(venv)/bin/python -m pytest
 lint: setup
 	$(venv)/bin/ruff check .
