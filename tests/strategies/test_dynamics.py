@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -133,3 +134,22 @@ def test_the_clock_stands_still_meanwhile(tmp_path: Path, monkeypatch: pytest.Mo
         pass
     clock.count()
     assert clock.seconds == 7
+
+
+def test_scoring_is_no_part_of_the_training_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretrained = encoder()
+    data = data_module(pretrained, tmp_path)
+    dynamics, scorings = follow(data), []
+
+    def scored(*args: Any) -> np.ndarray[Any, Any]:
+        scorings.append(args)
+        logits = predict(*args)
+        time.sleep(0.2)
+        return logits
+
+    monkeypatch.setattr("frostline.strategies.dynamics.predict", scored)
+    started = time.monotonic()
+    fit(build(pretrained, PARTIAL), pretrained, tmp_path, dynamics, dynamics.clock, epochs=2)
+    dynamics.clock.count()
+    assert len(scorings) == 2
+    assert dynamics.clock.seconds < time.monotonic() - started - 0.4, "what was slept is left out"
