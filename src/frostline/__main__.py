@@ -18,6 +18,7 @@ COMMANDS = {
     "measure": "what finished runs' encoders know, and what training changed: layers, geometry",
     "claims": "list the lecture's claims, each with the experiment that decides on it and its last verdict",
     "report": "write the table and the page of a sweep anew",
+    "status": "how far a sweep is: which jobs are finished, running, failed, killed or missing",
     "compare": "two finished runs side by side: how sure the difference is, and on which sentences they part",
     "cache": "list, verify or clear the activations that runs keep on disk",
 }
@@ -60,14 +61,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"frostline: there is no command '{command}'{nearest(command, COMMANDS) or '.'}", file=sys.stderr)
         print(f"Commands are: {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
-    return run_train(overrides) if command == "train" else run_on_directory(command, overrides)
+    from frostline.interruption import Interrupted, interruptible
+
+    try:
+        with interruptible():
+            return run_train(overrides) if command == "train" else run_on_directory(command, overrides)
+    except Interrupted as end:
+        print(f"frostline {command}: {end}", file=sys.stderr)
+        return end.code
+    except KeyboardInterrupt:  # a second Ctrl-C
+        return 130
 
 
 def run_train(overrides: list[str]) -> int:
     """Run ``frostline train``: one run, or a sweep."""
     from omegaconf import DictConfig
 
-    from frostline.commands.launch import launch, quoted
+    from frostline.commands.launch import launch, quoted, tell
+    from frostline.commands.resume import with_resumed
+    from frostline.errors import FrostlineError
 
     def before(composed: DictConfig) -> list[str]:
         from frostline.commands.preflight import check_surroundings
@@ -105,6 +117,10 @@ def run_train(overrides: list[str]) -> int:
         show_metrics(train(config, run_dir), run_dir)
         return 0
 
+    try:
+        overrides = with_resumed(overrides)
+    except FrostlineError as error:
+        return tell(error, "train", overrides)
     return launch("train", overrides, task, before)
 
 
@@ -121,7 +137,7 @@ def run_on_directory(command: str, overrides: list[str]) -> int:
         overrides, free_texts = take_texts(overrides) if command == "predict" else (overrides, {})
         composed: Any = compose_alone(command, overrides)
         from frostline.config import read_measures, read_options, read_paths
-        from frostline.schema import CompareOptions, ExportOptions, PredictOptions, ReportOptions
+        from frostline.schema import CompareOptions, ExportOptions, PredictOptions, ReportOptions, StatusOptions
 
         if command == "compare":
             from frostline.commands.compare import compare
@@ -133,6 +149,11 @@ def run_on_directory(command: str, overrides: list[str]) -> int:
 
             asked = read_options(composed, ReportOptions)
             return min(report(Path(asked.run), asked.table), 1)
+
+        if command == "status":
+            from frostline.commands.status import status
+
+            return status(Path(read_options(composed, StatusOptions).run))
 
         paths = read_paths(composed)
         if command == "claims":

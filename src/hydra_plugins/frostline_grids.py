@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +49,12 @@ class GridsSweeper(BasicSweeper):  # type: ignore[misc]
         Raises:
             FrostlineError: a job's configuration is not valid, or its directory holds another run.
         """
+        from frostline.commands.launch import quoted
         from frostline.commands.preflight import check_jobs
+        from frostline.config import identity
+        from frostline.interruption import Interrupted
+        from frostline.runs.files import write_text
+        from frostline.runs.jobs import SWEEP, Job, record_jobs, unfinished
 
         assert self.config is not None
         assert self.launcher is not None
@@ -68,17 +74,30 @@ class GridsSweeper(BasicSweeper):  # type: ignore[misc]
             numbered.append((sweep_dir / str(composed.hydra.sweep.subdir), composed))
         configs = check_jobs(numbered)
 
-        sweep_dir.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, sweep_dir / "sweep.yaml")
+        listed = [
+            Job(i, run_dir, job, identity(c))
+            for i, ((run_dir, _), job, c) in enumerate(zip(numbered, jobs, configs, strict=True))
+        ]
+        record_jobs(sweep_dir, listed, sys.argv[1:])
+        write_text(sweep_dir / SWEEP, OmegaConf.to_yaml(self.config))
+        # A job keeps its directory, whatever number the launcher gives it among those that are left.
+        left = unfinished(listed)
+        jobs = [[*job.overrides, f"hydra.sweep.subdir={quoted(job.folder.relative_to(sweep_dir))}"] for job in left]
+        if len(left) < len(listed):
+            print(f"{len(listed) - len(left)} of {len(listed)} jobs in {sweep_dir} are finished already.", file=sys.stderr)
         os.environ[JOBS], os.environ[STARTED] = str(len(jobs)), str(time.time())
         frozen = {
             (c.model.name, c.model.pooling, getattr(c.strategy, "frozen_depth", None))
-            for c in configs
+            for c in (configs[job.number] for job in left)
             if c.strategy.name != "full" and c.cache.mode != "off" and not getattr(c.strategy, "frozen_dropout", False)
         }
         os.environ[FROZEN] = json.dumps(sorted(frozen, key=str))
-        size = self.max_batch_size or len(jobs)
-        return [self.launcher.launch(jobs[i : i + size], initial_job_idx=i) for i in range(0, len(jobs), size)]
+        size = self.max_batch_size or max(1, len(jobs))
+        try:
+            return [self.launcher.launch(jobs[i : i + size], initial_job_idx=i) for i in range(0, len(jobs), size)]
+        except Interrupted as end:
+            end.directory = sweep_dir
+            raise
 
 
 ConfigStore.instance().store(

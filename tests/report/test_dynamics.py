@@ -16,8 +16,8 @@ from frostline.report.arms import Arm, summarise
 from frostline.report.dynamics import dynamics_figure, dynamics_table, rank_correlation, raters_in_words
 from frostline.report.figures import inline_svg
 from frostline.report.page import write_page
-from frostline.runs.files import write_json
-from frostline.runs.sweep import collect, read_json
+from frostline.runs.files import read_json, write_json
+from frostline.runs.sweep import collect
 
 write_run = runpy.run_path(str(Path(__file__).with_name("test_table.py")))["write_run"]
 ROWS = {  # text: label, confidence in either seed (None: not trained on), rating_sd
@@ -73,7 +73,7 @@ def test_no_arm_followed_its_sentences(tmp_path: Path) -> None:
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     arms = runs(tmp_path)
     (tmp_path / "0/dynamics.parquet").write_bytes(b"PAR1 half a file")
-    with pytest.raises(FrostlineError, match=r"0/dynamics.parquet is damaged"):
+    with pytest.raises(FrostlineError, match=r"0/dynamics.parquet' is damaged"):
         dynamics_table(tmp_path, arms)
 
 

@@ -175,5 +175,5 @@ def test_a_test_split_that_was_not_read_leaves_the_picture_out(tmp_path: Path) -
 def test_a_damaged_curve_is_named(tmp_path: Path) -> None:
     write_run(tmp_path / "0")
     (tmp_path / "0" / "curves.csv").write_text("no,such,columns\n1,2,3\n")
-    with pytest.raises(FrostlineError, match=r"0/curves\.csv is damaged"):
+    with pytest.raises(FrostlineError, match=r"0/curves\.csv' is damaged"):
         write_page(tmp_path)

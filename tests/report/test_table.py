@@ -294,7 +294,7 @@ def test_nothing_finished_is_no_arm(tmp_path: Path) -> None:
 def test_a_damaged_prediction_file_is_named(tmp_path: Path) -> None:
     write_run(tmp_path / "0")
     (tmp_path / "0" / "predictions.parquet").write_bytes(b"PAR1 half a file")
-    with pytest.raises(FrostlineError, match=r"0/predictions\.parquet is damaged"):
+    with pytest.raises(FrostlineError, match=r"0/predictions\.parquet' is damaged"):
         arms_of(tmp_path)
 
 

@@ -131,7 +131,7 @@ def test_a_single_run_directory_is_a_sweep_of_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["manifest.json", "metrics.json", "config.yaml", ".hydra/overrides.yaml"])
 def test_a_damaged_file_is_named(sweep: Path, name: str) -> None:
     (sweep / "2" / name).write_text('{"status": "fin')
-    with pytest.raises(FrostlineError, match=f"2/{name} is damaged"):
+    with pytest.raises(FrostlineError, match=f"2/{name}' is damaged"):
         collect(sweep)
 
 

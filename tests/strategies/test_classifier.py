@@ -330,7 +330,7 @@ def test_a_saved_checkpoint_makes_an_equal_module(arm: str, family: str, tmp_pat
     source = disturbed(arm, pretrained)
     save_checkpoint(source, tmp_path / "checkpoint", pointer(pretrained))
     assert {p.name for p in (tmp_path / "checkpoint").iterdir()} == {"trained.safetensors", "checkpoint.json"}
-    assert read_pointer(tmp_path) == pointer(pretrained)
+    assert read_pointer(tmp_path).items() >= pointer(pretrained).items()
     fresh = encoder(family)
     copy = build(arm, fresh)
     load_checkpoint(copy, tmp_path, fresh)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from frostline.errors import FrostlineError
 from frostline.measures.calibration import fit_temperature
 from frostline.measures.subject import with_weights
 from frostline.runs.directory import read_manifest
-from frostline.runs.files import new_folder, write_text
+from frostline.runs.files import new_folder, read_json, write_text
 from frostline.schema import HubModel, PathsConfig
 from frostline.strategies.checkpoint import adapted_weights, read_checkpoint
 
@@ -121,7 +120,7 @@ def largest(values: NDArray[np.float64]) -> float:
 def card(run: FinishedRun, layer: int) -> str:
     """Return the model card: what the model is, how good it is, how it is used."""
     config, manifest = run.config, read_manifest(run.path)
-    metrics = json.loads((run.path / "metrics.json").read_text()) if (run.path / "metrics.json").is_file() else {}
+    metrics = read_json(run.path / "metrics.json")
     base, command = config.model.name, manifest.get("command", ["", "train"])
     facts = {
         "base model": base,

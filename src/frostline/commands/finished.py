@@ -21,7 +21,7 @@ from frostline.data.module import SCORING_TOKENS
 from frostline.data.tokens import tokenise_texts
 from frostline.encoder.load import Pretrained, load_encoder
 from frostline.encoder.quick import quicken
-from frostline.errors import FrostlineError
+from frostline.runs.files import read_parquet
 from frostline.runs.snapshot import read_snapshot
 from frostline.schema import Config, PathsConfig
 from frostline.strategies import Classifier, build_classifier
@@ -100,7 +100,7 @@ class FinishedRun:
         """Return the run's validation logits ``[sentences, classes]``, float64, and labels ``[sentences]``.
 
         Raises:
-            FrostlineError: its predictions are missing.
+            FrostlineError: its predictions are missing or damaged.
         """
         table = self.predictions()
         table = table[table["split"] == "validation"]
@@ -110,12 +110,9 @@ class FinishedRun:
         """Return the run's ``predictions.parquet``.
 
         Raises:
-            FrostlineError: it is missing.
+            FrostlineError: it is missing or damaged.
         """
-        path = self.path / "predictions.parquet"
-        if not path.is_file():
-            raise FrostlineError(f"'{path}' is missing: the run's validation predictions are needed.")
-        return pd.read_parquet(path)
+        return read_parquet(self.path / "predictions.parquet")
 
 
 def load_finished(run_dir: Path, paths: PathsConfig) -> FinishedRun:

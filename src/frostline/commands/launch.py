@@ -94,9 +94,9 @@ def compose_alone(config_name: str, overrides: list[str], config_dir: str | None
 def tell(error: Exception, command: str, argv: Sequence[str], folders: Sequence[Path] = ()) -> int:
     """Print what went wrong, one sentence for a user's mistake or a full disk of ``folders``, and return the exit status 1."""
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # Hydra's missing choices are OSErrors, too
-        from frostline.runs.files import full_disk
+        from frostline.runs.files import disk_trouble
 
-        error = full_disk(error, list(folders)) or error
+        error = disk_trouble(error, list(folders)) or error
     if isinstance(error, FrostlineError):
         print(f"frostline {command}: {error}", file=sys.stderr)
     elif isinstance(error, HydraException | OmegaConfBaseException) or str(error).startswith("Config group override must be"):

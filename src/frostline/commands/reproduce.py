@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from rich.console import Console
 from frostline.commands.train import train
 from frostline.errors import FrostlineError
 from frostline.runs.directory import read_manifest
+from frostline.runs.files import read_json, read_parquet
 from frostline.runs.manifest import differences
 from frostline.runs.snapshot import read_snapshot
 from frostline.schema import PathsConfig
@@ -68,14 +68,9 @@ def results_of(run_dir: Path) -> tuple[dict[str, float], pd.DataFrame]:
         FrostlineError: a file that is missing or damaged.
     """
     path = run_dir / "metrics.json"
-    try:
-        metrics = json.loads(path.read_text())
-        path = run_dir / "predictions.parquet"
-        return metrics, pd.read_parquet(path)
-    except FileNotFoundError:
-        raise FrostlineError(f"'{path}' is missing; there is nothing to compare with.") from None
-    except (OSError, ValueError):  # Arrow's errors are among these
-        raise FrostlineError(f"'{path}' is damaged; there is nothing to compare with.") from None
+    if not path.is_file():
+        raise FrostlineError(f"'{path}' is missing; there is nothing to compare with.")
+    return read_json(path), read_parquet(run_dir / "predictions.parquet")
 
 
 def compare_metrics(old: dict[str, float], new: dict[str, float]) -> list[str]:

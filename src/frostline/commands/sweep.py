@@ -17,6 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from frostline.errors import FrostlineError
+from frostline.interruption import STATUS, Interrupted
 from frostline.once import Once
 from frostline.schema import Config
 from hydra_plugins.frostline_grids import FROZEN, JOBS, STARTED
@@ -34,19 +35,21 @@ def run_job(config: Config) -> int:
     hydra = HydraConfig.get()
     run_dir = Path(hydra.runtime.output_dir)
     log.info("%s %s", sweep_progress(hydra.job.num), " ".join(hydra.overrides.task))
-    if is_finished(run_dir, config):
-        return 0
     if config.trainer.devices != 1 or config.trainer.num_nodes > 1:
         return run_apart(run_dir, list(hydra.overrides.task))
-    from frostline.commands.train import train  # not before: it takes seconds, and finished jobs are passed over
+    from frostline.commands.train import train  # not before: it takes seconds
+    from frostline.runs.directory import TakenError
 
     try:
         train(config, run_dir, group=Path(hydra.sweep.dir).name, once=ONCE)
         return 0
+    except TakenError as error:  # two processes share one sweep
+        log.info("Passed over: %s", error)
+        return 0
     except Exception as error:
         if not isinstance(error, FrostlineError):
             traceback.print_exc()
-        log.error("Job %s failed: %s", hydra.job.num, error)
+        log.error("Job %s failed: %s", run_dir.name, error)
         return 1
     finally:
         gc.collect()  # what Lightning leaves behind in cycles
@@ -77,7 +80,16 @@ def run_apart(run_dir: Path, overrides: list[str]) -> int:
     from frostline.commands.launch import quoted
 
     command = [sys.executable, "-m", "frostline", "train", *overrides, f"hydra.run.dir={quoted(run_dir)}", "hydra.mode=RUN"]
-    return subprocess.run(command).returncode
+    with subprocess.Popen(command) as child:
+        try:
+            status = child.wait()
+        except Interrupted:
+            child.terminate()
+            raise
+    for number, of_interrupted in STATUS.items():
+        if status == of_interrupted:
+            raise Interrupted(number)
+    return int(status != 0)
 
 
 class SweepEnd(Callback):  # type: ignore[misc]

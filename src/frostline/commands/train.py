@@ -22,12 +22,13 @@ from frostline.encoder.cache import ActivationCache
 from frostline.encoder.load import Pretrained, load_encoder
 from frostline.encoder.quick import quicken
 from frostline.errors import FrostlineError
+from frostline.interruption import Interrupted, interruptible
 from frostline.measures.scores import score
 from frostline.once import Once
 from frostline.runs.curves import CurvesLogger
 from frostline.runs.directory import RunDirectory
 from frostline.runs.dynamics import dynamics_table
-from frostline.runs.files import full_disk, write_json, write_parquet
+from frostline.runs.files import disk_trouble, write_json, write_parquet
 from frostline.runs.manifest import surroundings
 from frostline.runs.memory import peak_memory_mb, reset_peak_memory
 from frostline.runs.predictions import prediction_table, words_in
@@ -59,15 +60,20 @@ def train(config: Config, run_dir: Path, group: str | None = None, once: Once | 
 
     Raises:
         FrostlineError: bad input, a directory of another run, a diverged loss.
+        Interrupted: after a SIGTERM or a Ctrl-C; the run goes on when it is started again.
     """
     run = RunDirectory(run_dir, config)
     try:
-        with run.running():
+        with interruptible(), run.running():
             metrics = _train(config, run, group, once or Once())
             finish_wandb(metrics, exit_code=0)
         return metrics
+    except Interrupted as end:
+        end.directory = run_dir
+        finish_wandb({}, exit_code=end.code, goes_on=True)
+        raise
     except Exception as error:
-        if sentence := full_disk(error, [run_dir, Path(config.paths.cache_dir)]):
+        if sentence := disk_trouble(error, [run_dir, Path(config.paths.cache_dir)]):
             raise sentence from error
         raise
     finally:
@@ -189,7 +195,7 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
         metrics |= score(logits, datamodule.labels(split), {"validation": "val"}.get(split, split))
         if split != "train":
             tables.append(prediction_table(split, data.splits[split], logits, data.class_names, known_words))
-    sentences = trainer.current_epoch * len(data.splits["train"])
+    sentences = trainer.fit_loop.epoch_progress.current.processed * len(data.splits["train"])
     metrics |= {
         "trained_parameters": trained,
         "total_parameters": total,

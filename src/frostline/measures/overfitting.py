@@ -19,7 +19,7 @@ from frostline.measures.statistics import Interval, hierarchical_bootstrap
 from frostline.measures.subject import Subject
 from frostline.measures.table import MeasureTable
 from frostline.runs.curves import read_epochs
-from frostline.runs.sweep import read_json
+from frostline.runs.files import read_json
 from frostline.schema import OverfittingMeasure
 
 

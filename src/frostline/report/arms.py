@@ -17,7 +17,8 @@ import pandas as pd
 
 from frostline.errors import FrostlineError
 from frostline.measures.statistics import Interval, hierarchical_bootstrap
-from frostline.runs.sweep import FIXED, read_config, read_json, value_of
+from frostline.runs.files import read_json, read_parquet
+from frostline.runs.sweep import FIXED, read_config, value_of
 from frostline.schema import MEASURES
 
 
@@ -158,9 +159,6 @@ def _correct(path: Path) -> pd.Series[bool] | None:
     """Which test sentences a run classified correctly, by (index, text); None if it did not score test."""
     if not path.is_file():
         return None
-    try:
-        table = pd.read_parquet(path, columns=["split", "index", "text", "label", "prediction"])
-    except (OSError, ValueError) as error:  # Arrow's errors are among these
-        raise FrostlineError(f"{path} is damaged: {error}.") from None
+    table = read_parquet(path, columns=["split", "index", "text", "label", "prediction"])
     test = table[table["split"] == "test"].set_index(["index", "text"]).sort_index()
     return None if test.empty else test["label"] == test["prediction"]

@@ -16,7 +16,7 @@ from frostline.measures.statistics import CHUNK_CELLS, Interval, resampled_means
 from frostline.report.arms import Arm, names
 from frostline.report.figures import FAINT, INK, colours, inked, plain
 from frostline.report.scored import Scored
-from frostline.runs.sweep import read_json
+from frostline.runs.files import read_json
 
 RESAMPLES = 2000
 

@@ -18,7 +18,7 @@ from frostline.errors import FrostlineError
 from frostline.measures.statistics import Interval
 from frostline.report.arms import Arm, names
 from frostline.report.figures import FAINT, ICE_TO_FIRE, INK, inked, plain
-from frostline.runs.sweep import read_json
+from frostline.runs.files import read_json, read_parquet
 
 STATISTICS = ["confidence", "variability", "correctness"]
 PANELS_A_ROW = 3
@@ -162,12 +162,9 @@ def _read(run_dir: Path) -> pd.DataFrame | None:
     path = run_dir / "dynamics.parquet"
     if not path.is_file():
         return None
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # Arrow's errors are among these
-        raise FrostlineError(f"{path} is damaged: {error}.") from None
+    table = read_parquet(path)
     if not {"text", "label", *STATISTICS} <= set(table):
-        raise FrostlineError(f"{path} is damaged: it lacks columns that its run must have written.")
+        raise FrostlineError(f"'{path}' is damaged: it lacks columns that its run must have written.")
     class_names = read_json(run_dir / "manifest.json").get("class_names")
     return table if class_names is None else table.assign(label=[class_names[label] for label in table["label"]])
 

@@ -17,7 +17,7 @@ from frostline.measures.statistics import resampled_means
 from frostline.report.arms import Arm, names
 from frostline.report.effects.evidence import majority_of
 from frostline.report.figures import ICE_TO_FIRE, inked, plain
-from frostline.runs.sweep import read_json
+from frostline.runs.files import read_json
 
 FAILED = 0.03  # above the majority class's accuracy: a run that reaches less has learned nothing (methods notes, 3)
 

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
-from frostline.errors import FrostlineError
 from frostline.report.arms import Arm, names
+from frostline.runs.files import read_parquet
 
 PREDICTED = {"split", "index", "text", "text_pair", "label", "prediction"}  # the columns that are no property of the sentence
 LOGIT = "logit_"
@@ -111,8 +111,5 @@ def _read(path: Path, split: str) -> pd.DataFrame | None:
     """The rows of one split in the order of their index; None if there are none."""
     if not path.is_file():
         return None
-    try:
-        table = pd.read_parquet(path, filters=[("split", "==", split)])
-    except (OSError, ValueError) as error:  # Arrow's errors are among these
-        raise FrostlineError(f"{path} is damaged: {error}.") from None
+    table = read_parquet(path, filters=[("split", "==", split)])
     return None if table.empty else table.sort_values("index").reset_index(drop=True)

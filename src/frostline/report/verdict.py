@@ -15,7 +15,8 @@ from frostline.measures.statistics import Interval
 from frostline.report.arms import Arm
 from frostline.report.effects import EFFECTS, Effect
 from frostline.runs.files import write_json
-from frostline.runs.sweep import job_folders, read_config, value_of
+from frostline.runs.jobs import job_folders
+from frostline.runs.sweep import read_config, value_of
 from frostline.schema import ClaimConfig
 
 FILE = "verdict.json"

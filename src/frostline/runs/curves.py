@@ -77,7 +77,7 @@ def read_epochs(path: Path) -> pd.DataFrame:
     try:
         curves = pd.read_csv(path) if path.is_file() else pd.DataFrame()
     except ValueError as error:  # pandas' parser errors are among these
-        raise FrostlineError(f"{path} is damaged: {error}.") from None
+        raise FrostlineError(f"'{path}' is damaged: {error}.") from None
     if not {"epoch", "train/loss", "val/loss"} <= set(curves):
         return pd.DataFrame(columns=["training_loss", "validation_loss"])
     by_epoch = curves.groupby("epoch")

@@ -1,8 +1,7 @@
-"""The life of a run directory: new, running, finished, failed or diverged; and how a killed run is found again."""
+"""The life of a run directory: new, running, finished, failed, diverged or interrupted; and how a killed run is found again."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -17,10 +16,16 @@ from filelock import FileLock, Timeout
 
 from frostline.config import identity, to_yaml
 from frostline.errors import DivergedError, FrostlineError
-from frostline.runs.files import write_json, write_text
+from frostline.interruption import Interrupted
+from frostline.runs.files import read_json, write_json, write_text
 from frostline.schema import Config
 
 MANIFEST, CONFIG, ERROR, LOCK, RESUME = "manifest.json", "config.yaml", "error.txt", ".lock", "resume"
+PATIENCE = 0.3  # seconds: longer than another process takes that only looks whether a directory is taken
+
+
+class TakenError(FrostlineError):
+    """Another process is at work in a directory, or has finished its run meanwhile."""
 
 
 class RunDirectory:
@@ -63,7 +68,8 @@ class RunDirectory:
         An exception leaves its traceback in ``error.txt`` and goes on; a killed process leaves the status ``running``.
 
         Raises:
-            FrostlineError: the directory belongs to another run, or another process is at work in it.
+            FrostlineError: the directory belongs to another run.
+            TakenError: another process is at work in it, or finished the run since it was last looked at.
         """
         if not self.is_main:
             yield
@@ -71,41 +77,51 @@ class RunDirectory:
         refuse_foreign(self.path, self.config)
         lock = FileLock(self.path / LOCK)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=PATIENCE)
         except Timeout:
-            raise FrostlineError(
-                f"Another process is at work in '{self.path}'; wait for it, or choose another directory."
-            ) from None
+            raise TakenError(f"Another process is at work in '{self.path}'; wait for it, or choose another directory.") from None
         try:
-            self.before = read_manifest(self.path)
-            # A run may be killed more than once, so what was recorded of it stays until it is recorded again.
-            self.manifest = {
-                **{key: value for key, value in self.before.items() if key not in ("ended", "exit_status", "seconds")},
-                "identity": identity(self.config),
-                "status": "running",
-                "error": None,
-                "started": self.before.get("started", _now()),
-                "seconds_before": self.before.get("seconds", self.before.get("seconds_before", 0.0)),
-            }
-            (self.path / ERROR).unlink(missing_ok=True)
-            self.record()
-            write_text(self.path / CONFIG, to_yaml(self.config))
-            yield
+            self._begin()
+            try:
+                yield
+            except Interrupted as end:
+                self.end("interrupted", end)
+                raise
+            except Exception as error:
+                self.end("diverged" if isinstance(error, DivergedError) else "failed", error)
+                raise
             self.end("finished", None)
-        except Exception as error:
-            self.end("diverged" if isinstance(error, DivergedError) else "failed", error)
-            raise
         finally:
             (self.path / LOCK).unlink(missing_ok=True)  # while it is held: whoever waits for it must not get a deleted file
             lock.release()
 
-    def end(self, status: str, error: Exception | None) -> None:
+    def _begin(self) -> None:
+        """Take over what an earlier process left; the caller holds the lock."""
+        self.before = read_manifest(self.path)
+        if self.before.get("status") == "finished":
+            raise TakenError(f"'{self.path}' was finished by another process meanwhile.")
+        # A run may be killed more than once, so what was recorded of it stays until it is recorded again.
+        self.manifest = {
+            **{key: value for key, value in self.before.items() if key not in ("ended", "exit_status", "seconds")},
+            "identity": identity(self.config),
+            "status": "running",
+            "error": None,
+            "started": self.before.get("started", _now()),
+            "running_since": _now(),
+            "seconds_before": self.before.get("seconds", self.before.get("seconds_before", 0.0)),
+        }
+        (self.path / ERROR).unlink(missing_ok=True)
+        self.record()
+        write_text(self.path / CONFIG, to_yaml(self.config))
+
+    def end(self, status: str, error: Exception | Interrupted | None) -> None:
         """Record how the run ended; a finished run no longer needs the state to resume from."""
-        if error is not None:
+        if isinstance(error, Exception):
             write_text(self.path / ERROR, "".join(traceback.format_exception(error)))
         seconds = self.manifest["seconds_before"] + time.monotonic() - self._started
         message = None if error is None else str(error) or type(error).__name__
-        self.record(status=status, error=message, ended=_now(), exit_status=0 if error is None else 1, seconds=round(seconds, 3))
+        code = 0 if error is None else error.code if isinstance(error, Interrupted) else 1
+        self.record(status=status, error=message, ended=_now(), exit_status=code, seconds=round(seconds, 3))
         if status in ("finished", "diverged"):
             shutil.rmtree(self.path / RESUME, ignore_errors=True)
 
@@ -116,16 +132,7 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     Raises:
         FrostlineError: the file is damaged.
     """
-    path = run_dir / MANIFEST
-    if not path.is_file():
-        return {}
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise FrostlineError(f"'{path}' is damaged: it is not valid JSON.") from None
-    if not isinstance(manifest, dict):
-        raise FrostlineError(f"'{path}' is damaged: it does not hold an object.")
-    return manifest
+    return read_json(run_dir / MANIFEST)
 
 
 def refuse_foreign(run_dir: Path, config: Config) -> None:
@@ -145,7 +152,7 @@ def refuse_foreign(run_dir: Path, config: Config) -> None:
 
 
 def find_unfinished(runs_dir: Path, config: Config) -> Path | None:
-    """Return the newest directory below ``runs_dir`` in which this very run was killed, or None.
+    """Return the newest directory below ``runs_dir`` in which this very run was killed or interrupted, or None.
 
     A run that is still alive holds its lock and is passed over.
     """
@@ -155,17 +162,26 @@ def find_unfinished(runs_dir: Path, config: Config) -> Path | None:
             manifest = read_manifest(path.parent)
         except FrostlineError:
             continue  # a damaged one is nobody's business here
-        if manifest.get("identity") == wanted and manifest.get("status") == "running" and not _is_held(path.parent):
+        if (
+            manifest.get("identity") == wanted
+            and manifest.get("status") in ("running", "interrupted")
+            and not is_at_work(path.parent)
+        ):
             return path.parent
     return None
 
 
-def _is_held(run_dir: Path) -> bool:
+def is_at_work(run_dir: Path) -> bool:
+    """Whether a process holds a run directory, so that its status ``running`` is true."""
+    if not (run_dir / LOCK).exists():  # looking must not make one
+        return False
     lock = FileLock(run_dir / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         return True
+    except OSError:  # a read-only disk
+        return False
     lock.release()
     return False
 

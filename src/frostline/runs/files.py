@@ -1,4 +1,4 @@
-"""The one place that writes files: to a temporary name, then renamed, so that a reader never sees half a file."""
+"""The one place that writes files (to a temporary name, then renamed, so that nobody sees half a file) and reads them back."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to, and rename it to ``path`` if the block succeeds."""
+    """Give a temporary path beside ``path`` to write to, and rename it to ``path`` if the block succeeds.
+
+    What was written is on the platter before the name is: a power cut leaves the old file or the new one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -52,6 +57,23 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in ``path``, or an empty one if there is no such file.
+
+    Raises:
+        FrostlineError: the file is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # malformed JSON or UTF-8
+        raise FrostlineError(f"'{path}' is damaged: {error}.") from None
+    if not isinstance(content, dict):
+        raise FrostlineError(f"'{path}' is damaged: it does not hold an object.")
+    return content
+
+
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a whole CSV file."""
     with replace_atomically(path) as temporary:
@@ -59,19 +81,44 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
-    """Write a whole Parquet file."""
+    """Write a whole Parquet file, in which a byte that changes later is noticed."""
     with replace_atomically(path) as temporary:
-        table.to_parquet(temporary, index=False)
+        table.to_parquet(temporary, index=False, write_page_checksum=True)
 
 
-def full_disk(error: Exception, folders: list[Path]) -> FrostlineError | None:
-    """Return the sentence for an error that a full disk has caused; libraries hide that behind errors of their own."""
-    known = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    full = [f for f in folders if f.exists() and shutil.disk_usage(f).free < 1_000_000]
-    if not (known or full) or isinstance(error, FrostlineError):
+def read_parquet(path: Path, **options: Any) -> pd.DataFrame:
+    """Return a Parquet file's table; ``options`` are those of pandas.
+
+    Raises:
+        FrostlineError: the file is missing or damaged.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path, page_checksum_verification=True, **options)
+    except FileNotFoundError:
+        raise FrostlineError(f"'{path}' is missing.") from None
+    except Exception as error:  # Arrow has many, whatever the damage is
+        raise FrostlineError(f"'{path}' is damaged: {' '.join(str(error).split())}.") from None
+
+
+def disk_trouble(error: Exception, folders: list[Path]) -> FrostlineError | None:
+    """Return the sentence for an error of a full or read-only disk; libraries hide a full one behind errors of their own.
+
+    Args:
+        error: whatever happened.
+        folders: where is written, as far as known.
+    """
+    if isinstance(error, FrostlineError):
         return None
-    where = (full or folders or [Path.cwd()])[0]
-    return FrostlineError(
-        f"No space left on the disk of '{where}': free some, or move the output with paths.output_dir=… (or "
-        "hydra.run.dir=…) and the cache with paths.cache_dir=…."
-    )
+    number, name = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
+    at = Path(name).absolute() if isinstance(name, str) else None
+    move = "move the output with paths.output_dir=… (or hydra.run.dir=…) and the cache with paths.cache_dir=…."
+    full = [f for f in folders if f.exists() and shutil.disk_usage(f).free < 1_000_000]
+    if full or number in (errno.ENOSPC, errno.EDQUOT):
+        where = (full or ([] if at is None else [at.parent]) or folders or [Path.cwd()])[0]
+        return FrostlineError(f"No space left on the disk of '{where}': free some, or {move}")
+    ours = at is not None and (not folders or any(at.is_relative_to(f.absolute()) for f in folders))
+    if ours and number in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+        return FrostlineError(f"'{at}' cannot be written to ({os.strerror(number)}): {move}")
+    return None

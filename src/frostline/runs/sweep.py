@@ -6,7 +6,6 @@ is in the design notes ("The run directory"). Column names are configuration key
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from frostline.config import NOT_IDENTITY
 from frostline.errors import FrostlineError
-from frostline.runs.files import write_csv
+from frostline.runs.files import read_json, write_csv
+from frostline.runs.jobs import Job, jobs_in
 from frostline.runs.measured import summary
 from frostline.schema import SCHEMAS
 
@@ -35,7 +35,7 @@ def collect(sweep_dir: Path) -> pd.DataFrame:
     """Return a sweep's results, a row a job, sorted by job number.
 
     Args:
-        sweep_dir: a sweep's directory with job folders ``0``, ``1``, …, or the directory of a single run (job 0).
+        sweep_dir: a sweep's directory, or that of a single run (job 0).
 
     Returns:
         The columns of :data:`FIXED` (``strategy.frozen_depth``, ``strategy.layer`` and ``optimizer.C`` are those in
@@ -47,15 +47,16 @@ def collect(sweep_dir: Path) -> pd.DataFrame:
     Raises:
         FrostlineError: ``sweep_dir`` holds no run, or a file of a run is damaged.
     """
-    jobs = [(number, folder, read_config(folder)) for number, folder in job_folders(sweep_dir)]
-    overrides = {number: _overrides(folder) for number, folder, _ in jobs}
+    jobs = [(job, read_config(job.folder)) for job in jobs_in(sweep_dir)]
+    overrides = {job.number: _by_key(job.overrides) for job, _ in jobs}
     keys = list(dict.fromkeys(key for of_job in overrides.values() for key in of_job))
     extra = [key for key in keys if key not in SHOWN and key.split(".")[0] not in WITHOUT_EFFECT]
     rows: list[dict[str, Any]] = []
     metrics: dict[str, Any] = {}
-    for number, folder, config in jobs:
-        row = _fixed_columns(number, folder, config)
-        row |= {key: _setting(config, key, overrides[number].get(key)) for key in extra}
+    for job, config in jobs:
+        told, folder = overrides[job.number], job.folder
+        row = _fixed_columns(job, config, told)
+        row |= {key: _setting(config, key, told.get(key)) for key in extra}
         of_job = read_json(folder / "metrics.json") | summary(folder)
         metrics |= of_job
         rows.append(row | of_job | {"run": folder.relative_to(sweep_dir).as_posix()})
@@ -74,39 +75,6 @@ def write_results(sweep_dir: Path) -> pd.DataFrame:
     return table
 
 
-def job_folders(sweep_dir: Path) -> list[tuple[int, Path]]:
-    """Return (job number, run directory) of every job that started, in the order of their numbers.
-
-    Raises:
-        FrostlineError: ``sweep_dir`` is neither a sweep's nor a run's directory.
-    """
-    if not sweep_dir.is_dir():
-        raise FrostlineError(f"There is no directory {sweep_dir}.")
-    numbered = [folder for folder in sweep_dir.iterdir() if folder.name.isdecimal() and _is_run(folder)]
-    if numbered:
-        return sorted((int(folder.name), folder) for folder in numbered)
-    if _is_run(sweep_dir):
-        return [(0, sweep_dir)]
-    raise FrostlineError(f"{sweep_dir} holds neither job folders (0, 1, …) nor a run (manifest.json or .hydra).")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in ``path``, or an empty one if there is no such file.
-
-    Raises:
-        FrostlineError: the file is damaged.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # malformed JSON or UTF-8
-        raise FrostlineError(f"{path} is damaged: {error}.") from None
-    if not isinstance(content, dict):
-        raise FrostlineError(f"{path} is damaged: it does not hold a JSON object.")
-    return content
-
-
 def read_config(run_dir: Path) -> DictConfig:
     """Return a run's configuration: ``config.yaml``, else Hydra's snapshot (for a job that failed early), else nothing.
 
@@ -116,7 +84,7 @@ def read_config(run_dir: Path) -> DictConfig:
     found = [path for path in (run_dir / "config.yaml", run_dir / ".hydra" / "config.yaml") if path.is_file()]
     config = _read_yaml(found[0]) if found else OmegaConf.create({})
     if not isinstance(config, DictConfig):
-        raise FrostlineError(f"{found[0]} is damaged: it does not hold a YAML mapping.")
+        raise FrostlineError(f"'{found[0]}' is damaged: it does not hold a YAML mapping.")
     return config
 
 
@@ -131,32 +99,30 @@ def value_of(config: DictConfig, key: str) -> Any:
 # --- internals ------------------------------------------------------------------------------------------------------
 
 
-def _is_run(folder: Path) -> bool:
-    return (folder / "manifest.json").is_file() or (folder / ".hydra").is_dir()
-
-
 def _read_yaml(path: Path) -> Any:
     try:
         return OmegaConf.load(path)
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise FrostlineError(f"{path} is damaged: {' '.join(str(error).split())}.") from None
+        raise FrostlineError(f"'{path}' is damaged: {' '.join(str(error).split())}.") from None
 
 
-def _overrides(run_dir: Path) -> dict[str, str]:
-    path = run_dir / ".hydra" / "overrides.yaml"
-    texts = OmegaConf.to_container(_read_yaml(path), resolve=False) if path.is_file() else []
-    pairs = [str(text).partition("=") for text in texts or []]
+def _by_key(overrides: list[str]) -> dict[str, str]:
+    pairs = [word.partition("=") for word in overrides]
     return {key.lstrip("+~"): value for key, _, value in pairs}
 
 
-def _fixed_columns(number: int, folder: Path, config: DictConfig) -> dict[str, Any]:
-    manifest = read_json(folder / "manifest.json")
+def _fixed_columns(job: Job, config: DictConfig, told: dict[str, str]) -> dict[str, Any]:
+    manifest = read_json(job.folder / "manifest.json")
+    if not config:  # it never started: what was asked for is all that there is
+        words = {key: told.get(key) for key in ("strategy", "optimizer", "data", "model")}
+        numbers = {key: _number(told.get(key)) for key in ("strategy.frozen_depth", "optimizer.lr", "seed")}
+        return {"job": job.number, "status": manifest.get("status", "missing"), **words, **numbers}
     optimizer = value_of(config, "optimizer.name")
     depth, chosen_c = manifest.get("frozen_depth"), manifest.get("C")
     return {
-        "job": number,
+        "job": job.number,
         "status": manifest.get("status", "missing"),
-        "error": manifest.get("error") or _last_line(folder / "error.txt"),
+        "error": manifest.get("error") or _last_line(job.folder / "error.txt"),
         "strategy": value_of(config, "strategy.name"),
         "strategy.frozen_depth": value_of(config, "strategy.frozen_depth") if depth is None else depth,
         "strategy.layer": manifest.get("layer"),
@@ -167,6 +133,13 @@ def _fixed_columns(number: int, folder: Path, config: DictConfig) -> dict[str, A
         "data": _data_label(config),
         "model": value_of(config, "model.name"),
     }
+
+
+def _number(word: str | None) -> float | None:
+    try:
+        return None if word is None else float(word)
+    except ValueError:
+        return None
 
 
 def _last_line(path: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -16,7 +17,8 @@ from lightning.pytorch.loggers import WandbLogger
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
-from frostline.runs.sweep import job_folders, read_config, value_of
+from frostline.runs.jobs import job_folders
+from frostline.runs.sweep import read_config, value_of
 from frostline.schema import AdamW, Config, LoggerConfig, Sgd
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ def wandb_mode() -> str:
 
 
 def start_wandb(config: Config, run_dir: Path, depth: int, blocks: int, run_id: str, group: str | None) -> WandbLogger:
-    """Start the job's W&B run in ``<run_dir>/wandb`` and return its Lightning logger.
+    """Start the job's W&B run in ``<run_dir>/wandb`` and return its Lightning logger; offline if its server cannot be reached.
 
     Args:
         config: the whole configuration, which becomes the run's config.
@@ -47,7 +49,8 @@ def start_wandb(config: Config, run_dir: Path, depth: int, blocks: int, run_id: 
 
     assert isinstance(config.logger, LoggerConfig)
     tags = run_tags(config, depth, blocks)
-    run = wandb.init(
+    init = functools.partial(
+        wandb.init,
         project=config.logger.project,
         entity=config.logger.entity,
         group=config.logger.group or group,
@@ -58,9 +61,15 @@ def start_wandb(config: Config, run_dir: Path, depth: int, blocks: int, run_id: 
         resume="allow",
         dir=str(run_dir),
         config={**asdict(config), "frozen_depth": depth},
-        mode=wandb_mode(),  # type: ignore[arg-type]
         settings=wandb.Settings(silent=True, console="off"),
     )
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT", "60")  # seconds for what is not uploaded yet; it stays in the folder
+    try:
+        run = init(mode=wandb_mode())  # type: ignore[arg-type]
+    except wandb.errors.Error as error:
+        log.warning("Weights & Biases cannot be reached (%s); runs are logged offline, and wandb sync uploads them later.", error)
+        os.environ["WANDB_MODE"] = "offline"  # the other jobs of this process need not try again
+        run = init(mode="offline")
     for name, best in (("val/accuracy", "max"), ("val/macro_f1", "max"), ("val/loss", "min")):
         run.define_metric(name, summary=best)
     return WandbLogger(experiment=run, save_dir=str(run_dir))
@@ -72,11 +81,19 @@ def run_tags(config: Config, depth: int, blocks: int) -> list[str]:
     return [config.strategy.name, f"depth {depth} of {blocks}", *rate, f"seed {config.seed}"]
 
 
-def finish_wandb(summary: dict[str, Any], exit_code: int) -> None:
-    """Write the final metrics into the current run's summary and close it; a failed job shows as failed."""
+def finish_wandb(summary: dict[str, Any], exit_code: int, goes_on: bool = False) -> None:
+    """Write the final metrics into the current run's summary and close it; a failed job shows as failed.
+
+    Args:
+        summary: the final metrics.
+        exit_code: of the job.
+        goes_on: whether the job will be resumed, and its W&B run with it; it shows as preempted.
+    """
     wandb = sys.modules.get("wandb")  # not imported: no run was started
     if wandb is not None and wandb.run is not None:
         wandb.run.summary.update(summary)
+        if goes_on:
+            wandb.run.mark_preempting()
         wandb.finish(exit_code=exit_code)
 
 

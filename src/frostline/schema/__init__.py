@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from frostline.schema.commands import CompareOptions, ExportOptions, PredictOptions, ReportOptions
+from frostline.schema.commands import CompareOptions, ExportOptions, PredictOptions, ReportOptions, StatusOptions
 from frostline.schema.data import (
     DataConfig,
     FilesData,
@@ -120,6 +120,7 @@ __all__ = [
     "ScoredData",
     "Sgd",
     "SlantedTriangular",
+    "StatusOptions",
     "StrategyConfig",
     "TrainerConfig",
     "Warmup",

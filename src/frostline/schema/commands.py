@@ -40,3 +40,10 @@ class ExportOptions:
 
     run: str
     to: str
+
+
+@dataclass
+class StatusOptions:
+    """Keys of ``frostline status``."""
+
+    run: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,19 +14,20 @@ from torch import Tensor
 from frostline.encoder.adapters import merge_updates
 from frostline.encoder.load import Pretrained
 from frostline.errors import FrostlineError
-from frostline.runs.files import replace_atomically, write_json
+from frostline.runs.files import read_json, replace_atomically, write_json
 from frostline.strategies.classifier import Classifier
 
 WEIGHTS, POINTER = "trained.safetensors", "checkpoint.json"
 
 
 def save_checkpoint(module: Classifier, folder: Path, pointer: dict[str, Any]) -> None:
-    """Write the trained tensors and ``pointer`` (base, its hashes, how to rebuild the module) into ``folder``."""
+    """Write the trained tensors and ``pointer`` (base, its hashes, how to rebuild the module) into ``folder``, with checksums."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.trained_state().items()}
     with replace_atomically(folder / WEIGHTS) as temporary:
         save_file(state, temporary)
-    write_json(folder / POINTER, pointer)
+        pointer = pointer | {"weights_sha256": _sha256_of_file(temporary)}
+    write_json(folder / POINTER, pointer | {"sha256": _sha256_of(pointer)})
 
 
 def read_pointer(run_dir: Path) -> dict[str, Any]:
@@ -37,10 +39,10 @@ def read_pointer(run_dir: Path) -> dict[str, Any]:
     path = run_dir / "checkpoint" / POINTER
     if not path.is_file():
         raise FrostlineError(f"'{run_dir}' has no checkpoint: is it the directory of a finished run?")
-    try:
-        pointer: dict[str, Any] = json.loads(path.read_text())
-    except ValueError:
-        raise FrostlineError(f"'{path}' is damaged: it is not valid JSON.") from None
+    pointer = read_json(path)
+    checksum = pointer.pop("sha256", None)  # checkpoints of earlier versions have none
+    if checksum not in (None, _sha256_of(pointer)):
+        raise FrostlineError(f"'{path}' is damaged: its content is not what was written.")
     return pointer
 
 
@@ -59,6 +61,8 @@ def read_checkpoint(run_dir: Path, pretrained: Pretrained) -> tuple[dict[str, An
             )
     path = run_dir / "checkpoint" / WEIGHTS
     try:
+        if pointer.get("weights_sha256") not in (None, _sha256_of_file(path)):
+            raise _damaged(path, "its content is not what was written")
         return pointer, load_file(path)
     except FileNotFoundError:
         raise FrostlineError(f"'{path}' is missing.") from None
@@ -85,5 +89,14 @@ def load_checkpoint(module: Classifier, run_dir: Path, pretrained: Pretrained) -
         raise _damaged(run_dir / "checkpoint" / WEIGHTS, error) from None
 
 
-def _damaged(path: Path, error: Exception) -> FrostlineError:
+def _sha256_of(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _damaged(path: Path, error: Exception | str) -> FrostlineError:
     return FrostlineError(f"The checkpoint '{path}' is damaged or of another run: {error}.")

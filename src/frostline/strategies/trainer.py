@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,8 +76,11 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 def is_readable(checkpoint: Path) -> bool:
-    """Whether a checkpoint is there and whole; nothing in it is executed."""
+    """Whether a checkpoint is there and whole, to the last byte; nothing in it is executed."""
     try:
+        with zipfile.ZipFile(checkpoint) as archive:  # torch itself does not look at its checksums
+            if archive.testzip() is not None:
+                return False
         torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception:  # of zip files, pickles or tensors, whatever the damage is
         return False
@@ -134,7 +138,7 @@ class KeepBest(Callback):
 
 
 class Resume(Callback):
-    """What Lightning does not restore of a killed run: the curves up to its last checkpoint, and the time it took.
+    """What Lightning does not restore of a killed run: its curves up to the last checkpoint, its time, that it was to stop early.
 
     Attributes:
         seconds: counted so far, over all the processes that the run was resumed in.
@@ -149,6 +153,14 @@ class Resume(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, CurvesLogger):
                 logger.rewind(trainer.global_step)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Note whether this was the last epoch, by early stopping."""
+        checkpoint["stopped"] = trainer.should_stop
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Train no further if it was; Lightning would, by one epoch."""
+        trainer.should_stop = checkpoint.get("stopped", False)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Stop the clock."""

@@ -36,8 +36,8 @@ from frostline.report.search import heat_map, parallel
 from frostline.report.slices import slices_figure, slices_of
 from frostline.report.table import notes
 from frostline.report.verdict import Verdict, judge
-from frostline.runs.files import write_csv, write_text
-from frostline.runs.sweep import collect, read_json
+from frostline.runs.files import read_json, write_csv, write_text
+from frostline.runs.sweep import collect
 
 TEMPLATE = "page.html.j2"
 MAX_PAIRED = 8  # arms that are compared sentence by sentence: evenly from frozen to full, and the best

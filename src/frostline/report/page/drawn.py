@@ -14,6 +14,7 @@ from frostline.errors import FrostlineError
 from frostline.report.arms import Arm, names
 from frostline.report.figures import colours
 from frostline.report.table import scientific
+from frostline.runs.files import read_parquet
 
 MAX_SENTENCES = 500  # a map
 MAX_POINTS = 1000  # a curve; longer ones are thinned evenly, which keeps a long sweep's page a few MB
@@ -63,10 +64,7 @@ def read_maps(sweep_dir: Path, arms: Sequence[Arm]) -> list[dict[str, Any]]:
         paths = [path for run in arm.runs if (path := sweep_dir / run / "measures" / "projection.parquet").is_file()]
         if not paths:
             continue
-        try:
-            table = pd.read_parquet(paths[0])
-        except (OSError, ValueError) as error:  # Arrow's errors are among these
-            raise FrostlineError(f"{paths[0]} is damaged: {error}.") from None
+        table = read_parquet(paths[0])
         table = table.iloc[:: math.ceil(len(table) / MAX_SENTENCES)]
         classes = distinct(table["label"])
         places = table[["before_x", "before_y", "after_x", "after_y"]].round(4).to_numpy().tolist()
@@ -87,7 +85,7 @@ def _points(path: Path) -> dict[str, dict[str, list[float]]]:
     try:
         table = pd.read_csv(path).set_index("step")
     except (ValueError, KeyError) as error:  # pandas' parser errors are among these
-        raise FrostlineError(f"{path} is damaged: {error}.") from None
+        raise FrostlineError(f"'{path}' is damaged: {error}.") from None
     points = {}
     for name in table.columns.drop("epoch", errors="ignore"):
         column = pd.to_numeric(table[name], errors="coerce").replace([np.inf, -np.inf], np.nan).dropna()
