@@ -26,8 +26,8 @@ class Interrupted(SystemExit):
     code: int
 
     def __init__(self, number: int):
-        super().__init__(STATUS[signal.Signals(number)])
-        self.name = NAMES[signal.Signals(number)]
+        super().__init__(number)  # so that it can be pickled: a worker process hands it on
+        self.code, self.name = STATUS[signal.Signals(number)], NAMES[signal.Signals(number)]
         self.directory: Path | None = None
 
     def __str__(self) -> str:

@@ -650,7 +650,7 @@ MEGABYTE = 1024 * 1024
 
 @pytest.fixture
 def run_on_small_disk(frostline: Frostline, tmp_path: Path, cache_dir: Path) -> Iterator[Callable[..., Result]]:
-    """``run(variable, free, *words)``: with ``$variable`` on a file system of 1 MB, of which ``free`` KB are left."""
+    """``run(variable, free, *words)``: with ``$variable`` on a file system of 1 MB: ``free`` KB are left; None: read-only."""
     from tests.conftest import Result
 
     disk = tmp_path / "disk"
@@ -661,14 +661,19 @@ def run_on_small_disk(frostline: Frostline, tmp_path: Path, cache_dir: Path) -> 
     if not is_mounted and subprocess.run([*namespace, " ".join(mount)], capture_output=True, check=False).returncode:
         pytest.skip("neither root nor a user namespace may mount a small file system here")
 
-    def run(variable: str, free: int, *words: str) -> Result:
-        filler = MEGABYTE - free * 1024
+    protect = ["mount", "-o", "remount,ro", str(disk)]
+
+    def run(variable: str, free: int | None, *words: str) -> Result:
+        filler = MEGABYTE - (free or 0) * 1024
         if is_mounted:
             (disk / "filler").write_bytes(b"x" * filler)
+            if free is None:
+                subprocess.run(protect, check=True)
             return frostline("train", *words, env={variable: str(disk)})
         # What is written there is gone with the namespace, so it is listed for the test.
         places = {"FROSTLINE_CACHE": cache_dir, "FROSTLINE_OUTPUT": tmp_path / "outputs", variable: disk}
-        script = f'{" ".join(mount)}; head -c {filler} /dev/zero > {disk}/filler; exec "$@"'
+        protected = " ".join(protect) if free is None else "true"
+        script = f'{" ".join(mount)}; head -c {filler} /dev/zero > {disk}/filler; {protected}; exec "$@"'
         env = ["env", *(f"{key}={value}" for key, value in places.items())]
         done = subprocess.run(
             [*namespace, script, "sh", *env, sys.executable, "-m", "frostline", "train", *words],
@@ -704,6 +709,18 @@ def test_a_full_disk_is_told_with_its_remedies(
     found = [path.name for path in tmp_path.rglob("*")]
     assert "metrics.json" not in found
     assert not [name for name in found if name.endswith(".part")]
+
+
+@pytest.mark.parametrize(
+    ("variable", "options"), [("FROSTLINE_OUTPUT", []), ("FROSTLINE_OUTPUT", ["-m"]), ("FROSTLINE_CACHE", [])]
+)
+def test_a_read_only_folder_is_told_with_its_remedies(
+    run_on_small_disk: Callable[..., Result], tmp_path: Path, again: list[str], variable: str, options: list[str]
+) -> None:
+    result = run_on_small_disk(variable, None, *options, *again[1:])
+    assert_refused(
+        result, f"'{tmp_path / 'disk'}", "cannot be written to (Read-only file system)", "paths.output_dir", "paths.cache_dir"
+    )
 
 
 def test_a_full_cache_is_told_when_an_archive_does_not_fit(

@@ -96,6 +96,19 @@ def test_two_offline_wandb_jobs_are_two_closed_runs_of_one_group(frostline, tiny
         assert list((sweep / job / "wandb").glob(f"offline-run-*/run-{run_id}.wandb"))
 
 
+def test_a_server_that_cannot_be_reached_costs_no_run(frostline, tiny, tmp_path):
+    """Nobody listens on that port. The jobs go on offline, and only the first one tries."""
+    sweep = tmp_path / "sweep"
+    lost = {"WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40, "WANDB_INIT_TIMEOUT": "2"}
+    words = [*tiny, "logger=wandb", "strategy=full", "seed=0,1", *ONE_EPOCH, f"hydra.sweep.dir={sweep}"]
+    result = frostline("train", "-m", *words, env=lost)
+    assert result.status == 0, result.err
+    assert result.err.count("Weights & Biases cannot be reached") == 1
+    assert list(results(sweep)["status"]) == ["finished"] * 2
+    for job in "01":
+        assert list((sweep / job / "wandb").glob(f"offline-run-*/run-{manifest(sweep / job)['wandb_id']}.wandb"))
+
+
 def test_a_diverged_wandb_job_is_closed_as_failed(frostline, tiny, tmp_path):
     import wandb
 

@@ -399,6 +399,27 @@ def test_a_damaged_manifest_loses_its_entry_only(tmp_path: Path, change: Any, ca
     assert ensure(Store(tmp_path), range(3), name="other")[1] == []
 
 
+def test_any_flipped_byte_is_healed(tmp_path: Path) -> None:
+    """Of a shard, its header included, or of the manifest: nothing wrong is read, and afterwards all is whole again."""
+    draw = np.random.default_rng()
+    ensure(Store(tmp_path), range(4))
+    ensure(Store(tmp_path), range(9))
+    for number in range(120):
+        path = [*shards(tmp_path), folder(tmp_path) / "manifest.json"][number % 3]
+        content = bytearray(path.read_bytes())
+        at = int(draw.integers(min(len(content), 200) if number % 2 else len(content)))  # every other time in the header
+        content[at] ^= 1 << int(draw.integers(8))
+        path.write_bytes(content)
+        forget()
+        entry, _ = ensure(Store(tmp_path), range(9))
+        assert_whole(entry, range(9))
+        assert verify(tmp_path) == [], f"bytes of {path.name}, number {at}"
+        if len(shards(tmp_path)) < 2:  # both were computed again, at once
+            clear(tmp_path)
+            ensure(Store(tmp_path), range(4))
+            ensure(Store(tmp_path), range(9))
+
+
 def test_what_is_deleted_while_it_is_verified_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ensure(Store(tmp_path), range(3))
     checksum = entries_module._checksum

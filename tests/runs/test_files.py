@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from frostline.runs.files import replace_atomically, write_csv, write_json, write_parquet, write_text
+from frostline.errors import FrostlineError
+from frostline.runs.files import read_parquet, replace_atomically, write_csv, write_json, write_parquet, write_text
 
 TABLE = pd.DataFrame({"a": [1, 2], "b": ["x", 'y, "z"']})
 WRITERS: dict[str, tuple[Callable[[Path, Any], None], Any, Callable[[Path], Any]]] = {
@@ -90,3 +92,23 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     worker.join(60)
     assert worker.exitcode == -signal.SIGKILL
     assert path.read_text() == "old"
+
+
+def test_a_changed_byte_of_a_table_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    table = pd.DataFrame({"text": [f"sentence {i}" for i in range(500)], "logit": [i / 7 for i in range(500)]})
+    write_parquet(path, table)
+    content, draw, told = path.read_bytes(), random.Random(), []
+    for _ in range(200):
+        changed = bytearray(content)
+        changed[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(changed)
+        try:
+            read = read_parquet(path)
+        except FrostlineError as error:
+            told.append(str(error))
+        else:
+            assert list(read.columns) != list(table.columns) or read.equals(table)
+    assert len(told) > 150 and all(said.startswith(f"'{path}' is damaged: ") and "\n" not in said for said in told)
+    with pytest.raises(FrostlineError, match=r"nowhere\.parquet' is missing"):
+        read_parquet(tmp_path / "nowhere.parquet")

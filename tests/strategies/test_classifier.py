@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -23,7 +25,7 @@ from frostline.encoder.split import SplitEncoder
 from frostline.errors import DivergedError, FrostlineError
 from frostline.schema import AdamW, Config, Constant, RandomModel, Warmup
 from frostline.strategies import Classifier, FrozenClassifier, FullClassifier, PartialClassifier
-from frostline.strategies.checkpoint import load_checkpoint, read_pointer, save_checkpoint
+from frostline.strategies.checkpoint import load_checkpoint, read_checkpoint, read_pointer, save_checkpoint
 from frostline.strategies.predict import predict
 from frostline.strategies.trainer import KeepBest
 
@@ -353,6 +355,34 @@ def test_a_truncated_file_is_refused(run: Path, left: int) -> None:
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(FrostlineError, match=r"trained\.safetensors' is damaged"):
         load_checkpoint(build("partial-1", encoder()), run, encoder())
+
+
+@pytest.mark.parametrize("name", ["trained.safetensors", "checkpoint.json"])
+def test_a_changed_byte_is_noticed_wherever_it_is(run: Path, name: str) -> None:
+    path, draw, pretrained = run / "checkpoint" / name, random.Random(), encoder()
+    told: list[str] = []
+    content = path.read_bytes()
+    for at in [0, len(content) - 2, *(draw.randrange(len(content)) for _ in range(60))]:
+        changed = bytearray(content)
+        changed[at] ^= 1 << draw.randrange(8)
+        path.write_bytes(changed)
+        try:
+            pointer, _ = read_checkpoint(run, pretrained)
+        except FrostlineError as error:
+            told.append(str(error))
+        else:  # a blank, or the name of the checksum itself
+            assert name == "checkpoint.json"
+            path.write_bytes(content)
+            before, _ = read_checkpoint(run, pretrained)
+            assert before.items() <= pointer.items()
+    assert len(told) > 40 and all(f"{path}' is damaged" in said for said in told)
+
+
+def test_a_checkpoint_without_checksums_is_still_read(run: Path) -> None:
+    path = run / "checkpoint" / "checkpoint.json"
+    pointer = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in pointer.items() if not k.endswith("sha256")}))
+    load_checkpoint(build("partial-1", encoder()), run, encoder())
 
 
 @pytest.mark.parametrize("arm", ["frozen", "partial-0", "partial-2", "full"])

@@ -65,10 +65,10 @@ def in_words(states: Sequence[tuple[str, dict[str, Any]]]) -> str:
 
 def seconds_of(state: str, manifest: dict[str, Any]) -> float:
     """Return how long a job has taken so far, over all processes that it was resumed in."""
-    if state != "running":
-        return float(manifest.get("seconds", manifest.get("seconds_before", 0.0)))
-    since = datetime.now(UTC) - datetime.fromisoformat(manifest.get("running_since", manifest["started"]))
-    return float(manifest["seconds_before"]) + since.total_seconds()
+    before = float(manifest.get("seconds", manifest.get("seconds_before", 0.0)))
+    if state != "running" or "running_since" not in manifest:
+        return before
+    return before + (datetime.now(UTC) - datetime.fromisoformat(manifest["running_since"])).total_seconds()
 
 
 def clock(seconds: float) -> str:

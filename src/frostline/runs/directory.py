@@ -110,6 +110,8 @@ class RunDirectory:
             "running_since": _now(),
             "seconds_before": self.before.get("seconds", self.before.get("seconds_before", 0.0)),
         }
+        for leftover in self.path.rglob(".*.part"):  # half a file of a killed process
+            leftover.unlink()
         (self.path / ERROR).unlink(missing_ok=True)
         self.record()
         write_text(self.path / CONFIG, to_yaml(self.config))

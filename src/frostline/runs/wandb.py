@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
@@ -72,7 +73,23 @@ def start_wandb(config: Config, run_dir: Path, depth: int, blocks: int, run_id: 
         run = init(mode="offline")
     for name, best in (("val/accuracy", "max"), ("val/macro_f1", "max"), ("val/loss", "min")):
         run.define_metric(name, summary=best)
-    return WandbLogger(experiment=run, save_dir=str(run_dir))
+    return WandbCurves(experiment=run, save_dir=str(run_dir))
+
+
+class WandbCurves(WandbLogger):
+    """Lightning's logger, but what goes wrong in it is warned of, once, and the run goes on: ``curves.csv`` has all curves."""
+
+    lost = False
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log the metrics of a step."""
+        try:
+            super().log_metrics(metrics, step)
+        except Exception as error:
+            if not self.lost:
+                log.warning("Weights & Biases is lost (%s); the run goes on without it.", error)
+            self.lost = True
 
 
 def run_tags(config: Config, depth: int, blocks: int) -> list[str]:
@@ -91,10 +108,13 @@ def finish_wandb(summary: dict[str, Any], exit_code: int, goes_on: bool = False)
     """
     wandb = sys.modules.get("wandb")  # not imported: no run was started
     if wandb is not None and wandb.run is not None:
-        wandb.run.summary.update(summary)
-        if goes_on:
-            wandb.run.mark_preempting()
-        wandb.finish(exit_code=exit_code)
+        try:
+            wandb.run.summary.update(summary)
+            if goes_on:
+                wandb.run.mark_preempting()
+            wandb.finish(exit_code=exit_code)
+        except Exception as error:  # its process died: that must cost no run
+            log.warning("The W&B run was not closed: %s", error)
 
 
 def log_report(sweep_dir: Path, page: Path, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, Figure]) -> None:
