@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from filelock import FileLock
 
 from tests.commands.run_files import curves, manifest, metrics
 
@@ -37,6 +38,17 @@ def test_a_failing_job_does_not_stop_the_sweep_and_is_run_again_alone(frostline,
     assert {i: (sweep / f"{i}/metrics.json").stat().st_mtime_ns for i in (0, 2)} == before
     assert list(results(sweep)["status"]) == ["finished"] * 3
     assert not (sweep / "1/error.txt").exists()
+
+
+def test_two_launchers_of_one_sweep_share_its_jobs(frostline, tiny, tmp_path):
+    """The other one is at work on the first job: this one runs the second, and says that not all is finished."""
+    words = ["train", "-m", *tiny, "strategy=full", "seed=0,1", *ONE_EPOCH, f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    (tmp_path / "sweep/0").mkdir(parents=True)
+    with FileLock(tmp_path / "sweep/0/.lock"):
+        result = frostline(*words)
+    assert result.status == 1
+    assert f"Passed over: Another process is at work in '{tmp_path / 'sweep/0'}'" in result.err
+    assert list(results(tmp_path / "sweep")["status"]) == ["missing", "finished"]
 
 
 def test_a_job_of_a_sweep_equals_the_same_run_alone(frostline, tiny, tmp_path):

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from frostline.config import identity, validate
 from frostline.errors import DivergedError, FrostlineError
-from frostline.runs.directory import RunDirectory, find_unfinished, read_manifest, refuse_foreign
+from frostline.runs.directory import RunDirectory, TakenError, find_unfinished, is_at_work, read_manifest, refuse_foreign
 from frostline.schema import (
     CacheConfig,
     CallbacksConfig,
@@ -185,6 +185,25 @@ def test_a_directory_in_which_a_process_is_at_work_is_refused(tmp_path: Path) ->
     assert run.is_finished
 
 
+def test_what_another_process_has_finished_meanwhile_is_not_run_again(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path, configuration()).running():
+        pass
+    before = (tmp_path / "manifest.json").read_bytes()
+    with pytest.raises(TakenError, match="was finished by another process"), RunDirectory(tmp_path, configuration()).running():
+        pytest.fail("it ran")
+    assert (tmp_path / "manifest.json").read_bytes() == before
+    assert not is_at_work(tmp_path)
+
+
+def test_half_written_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    leftovers = [tmp_path / ".metrics.json.17.part", tmp_path / "checkpoint" / ".trained.safetensors.17.part"]
+    for path in leftovers:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    with RunDirectory(tmp_path, configuration()).running():
+        assert not any(path.exists() for path in leftovers)
+
+
 def test_the_lock_file_is_removed_only_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever takes a lock just before its file is removed would share the directory with whoever makes the next file."""
     unlink, was_held = Path.unlink, []
@@ -208,16 +227,17 @@ def test_the_lock_file_is_removed_only_while_it_is_held(tmp_path: Path, monkeypa
 def hold_briefly(path: Path, start: object, overlaps: object) -> None:
     """Take turns in one directory; two inside at once leave a mark."""
     start.wait(30)  # type: ignore[attr-defined]
-    for _ in range(100):
+    for _ in range(40):
         try:
             with RunDirectory(path, configuration()).running():
                 try:
                     (path / "inside").touch(exist_ok=False)
                 except FileExistsError:
                     overlaps.value += 1  # type: ignore[attr-defined]
-                    continue
-                time.sleep(0.001)
-                (path / "inside").unlink()
+                else:
+                    time.sleep(0.001)
+                    (path / "inside").unlink()
+                raise FrostlineError("failed, so that it can be run again")
         except FrostlineError:
             time.sleep(0.0005)
 
