@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import random
 from pathlib import Path
 
 import datasets
@@ -39,7 +40,7 @@ def run(
 
 
 def files(cache: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in (cache / "tokens").iterdir()}
+    return {path.name: path.stat().st_mtime_ns for path in (cache / "tokens").iterdir() if path.suffix != ".sha256"}
 
 
 def test_ids_are_those_of_the_tokenizer(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -141,6 +142,18 @@ def test_a_second_call_reads_the_file(tmp_path: Path, tokenizer: PreTrainedToken
     assert same(first, again)
     assert first.truncated > 0
     assert files(tmp_path) == before
+
+
+def test_a_file_with_a_changed_byte_is_replaced(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    whole, draw = run(tmp_path, tokenizer, 20), random.Random()
+    (path,) = (tmp_path / "tokens").glob("*.arrow")
+    content = path.read_bytes()
+    for damaged in [path] * 10 + [path.with_suffix(".sha256")]:
+        changed = bytearray(damaged.read_bytes())
+        changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(8)
+        damaged.write_bytes(changed)
+        assert same(run(tmp_path, tokenizer, 20), whole)
+        assert path.read_bytes() == content
 
 
 def test_another_length_tokenizer_or_split_is_another_file(tmp_path: Path, tokenizer: PreTrainedTokenizerBase) -> None:

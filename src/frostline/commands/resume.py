@@ -36,5 +36,6 @@ def with_resumed(words: Sequence[str]) -> list[str]:
             raise FrostlineError(f"resume: '{directory}' does not say which command began it; repeat that command's words, too.")
         anew = {word.partition("=")[0] for word in given}
         given += [word for word in began if word.partition("=")[0] not in anew and not word.startswith(PLACES)]
-    place = f"hydra.{'sweep' if is_sweep else 'run'}.dir={quoted(directory)}"
-    return [*(["-m"] if is_sweep and not {"-m", "--multirun"} & set(given) else []), *given, place]
+    if not is_sweep:  # perhaps a sweep's job, alone
+        return [*given, f"hydra.run.dir={quoted(directory)}", "hydra.mode=RUN"]
+    return [*([] if {"-m", "--multirun"} & set(given) else ["-m"]), *given, f"hydra.sweep.dir={quoted(directory)}"]

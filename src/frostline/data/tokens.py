@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from frostline.runs.files import sha256_of, write_text
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -98,7 +100,7 @@ def tokenise(
     max_length: int,
     cache_dir: Path,
 ) -> Tokens:
-    """Tokenise a split's ``text`` (and ``text_pair``), or read the tokens of an equal split from the cache.
+    """Tokenise a split's ``text`` (and ``text_pair``), or read the undamaged tokens of an equal split from the cache.
 
     Args:
         split: the sentences.
@@ -116,6 +118,8 @@ def tokenise(
     def encode(rows: dict[str, list[str]]) -> dict[str, Any]:
         return _encode(rows["text"], rows.get("text_pair"), tokenizer, max_length)
 
+    path, checksum = folder / f"{key}.arrow", folder / f"{key}.sha256"
+    is_whole = path.is_file() and checksum.is_file() and checksum.read_bytes() == sha256_of(path).encode()
     was_quiet = datasets.are_progress_bars_disabled()
     if len(split) < SHOW_PROGRESS_FROM:
         datasets.disable_progress_bars()
@@ -124,13 +128,16 @@ def tokenise(
             encode,
             batched=True,
             remove_columns=split.column_names,
-            cache_file_name=str(folder / f"{key}.arrow"),
+            cache_file_name=str(path),
+            load_from_cache_file=is_whole,  # else it is replaced
             new_fingerprint=key,
             desc="Tokenising",
         )
     finally:
         if not was_quiet:
             datasets.enable_progress_bars()
+    if not is_whole and path.is_file():  # there is none of no sentences
+        write_text(checksum, sha256_of(path))
     ids = stored.data.column("input_ids").combine_chunks()
     types = stored.data.column("token_type_ids").combine_chunks() if with_types else None
     return Tokens(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -100,6 +101,12 @@ def read_parquet(path: Path, **options: Any) -> pd.DataFrame:
         raise FrostlineError(f"'{path}' is missing.") from None
     except Exception as error:  # Arrow has many, whatever the damage is
         raise FrostlineError(f"'{path}' is damaged: {' '.join(str(error).split())}.") from None
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def disk_trouble(error: Exception, folders: list[Path]) -> FrostlineError | None:

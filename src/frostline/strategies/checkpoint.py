@@ -14,7 +14,7 @@ from torch import Tensor
 from frostline.encoder.adapters import merge_updates
 from frostline.encoder.load import Pretrained
 from frostline.errors import FrostlineError
-from frostline.runs.files import read_json, replace_atomically, write_json
+from frostline.runs.files import read_json, replace_atomically, sha256_of, write_json
 from frostline.strategies.classifier import Classifier
 
 WEIGHTS, POINTER = "trained.safetensors", "checkpoint.json"
@@ -26,8 +26,8 @@ def save_checkpoint(module: Classifier, folder: Path, pointer: dict[str, Any]) -
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.trained_state().items()}
     with replace_atomically(folder / WEIGHTS) as temporary:
         save_file(state, temporary)
-        pointer = pointer | {"weights_sha256": _sha256_of_file(temporary)}
-    write_json(folder / POINTER, pointer | {"sha256": _sha256_of(pointer)})
+        pointer = pointer | {"weights_sha256": sha256_of(temporary)}
+    write_json(folder / POINTER, pointer | {"sha256": _own_checksum(pointer)})
 
 
 def read_pointer(run_dir: Path) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def read_pointer(run_dir: Path) -> dict[str, Any]:
         raise FrostlineError(f"'{run_dir}' has no checkpoint: is it the directory of a finished run?")
     pointer = read_json(path)
     checksum = pointer.pop("sha256", None)  # checkpoints of earlier versions have none
-    if checksum not in (None, _sha256_of(pointer)):
+    if checksum not in (None, _own_checksum(pointer)):
         raise FrostlineError(f"'{path}' is damaged: its content is not what was written.")
     return pointer
 
@@ -61,7 +61,7 @@ def read_checkpoint(run_dir: Path, pretrained: Pretrained) -> tuple[dict[str, An
             )
     path = run_dir / "checkpoint" / WEIGHTS
     try:
-        if pointer.get("weights_sha256") not in (None, _sha256_of_file(path)):
+        if pointer.get("weights_sha256") not in (None, sha256_of(path)):
             raise _damaged(path, "its content is not what was written")
         return pointer, load_file(path)
     except FileNotFoundError:
@@ -89,13 +89,8 @@ def load_checkpoint(module: Classifier, run_dir: Path, pretrained: Pretrained) -
         raise _damaged(run_dir / "checkpoint" / WEIGHTS, error) from None
 
 
-def _sha256_of(content: dict[str, Any]) -> str:
+def _own_checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _damaged(path: Path, error: Exception | str) -> FrostlineError:
