@@ -121,11 +121,11 @@ def disk_trouble(error: Exception, folders: list[Path]) -> FrostlineError | None
     number, name = (error.errno, error.filename) if isinstance(error, OSError) else (None, None)
     at = Path(name).absolute() if isinstance(name, str) else None
     move = "move the output with paths.output_dir=… (or hydra.run.dir=…) and the cache with paths.cache_dir=…."
+    ours = at is not None and (not folders or any(at.is_relative_to(f.absolute()) for f in folders))
+    if ours and number in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+        return FrostlineError(f"'{at}' cannot be written to ({os.strerror(number)}): {move}")
     full = [f for f in folders if f.exists() and shutil.disk_usage(f).free < 1_000_000]
     if full or number in (errno.ENOSPC, errno.EDQUOT):
         where = (full or ([] if at is None else [at.parent]) or folders or [Path.cwd()])[0]
         return FrostlineError(f"No space left on the disk of '{where}': free some, or {move}")
-    ours = at is not None and (not folders or any(at.is_relative_to(f.absolute()) for f in folders))
-    if ours and number in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
-        return FrostlineError(f"'{at}' cannot be written to ({os.strerror(number)}): {move}")
     return None
