@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, InterpolationResolutionError, MissingMandatoryValue, OmegaConfBaseException
 
+import frostline.trust  # noqa: F401  what interpolations may read
 from frostline.contradictions import check_contradictions
 from frostline.errors import FrostlineError, choices, nearest
 from frostline.processor import resolve_precision
@@ -65,14 +66,15 @@ def validate(tree: DictConfig) -> Config:
             )
     for key in sorted(known - set(top)):
         raise FrostlineError(f"The configuration has no '{key}'; choose one with {key}=… (see frostline train --help).")
+    claim = _resolved(tree, "claim") if "claim" in tree else None
     config = Config(
-        **{name: _typed(name, tree, SCHEMAS[name]) for name in SCHEMAS},
+        **{name: _typed(name, _resolved(tree, name), SCHEMAS[name]) for name in SCHEMAS},
         seed=_scalar(tree, "seed", int),
         test=_scalar(tree, "test", bool),
         ckpt_path=_scalar(tree, "ckpt_path", str, optional=True),
         measure=read_measures(tree),
         remedy=_several("remedy", tree, REMEDIES),
-        claim=None if tree.get("claim") is None else _typed("claim", tree, ("", {"": ClaimConfig})),
+        claim=None if claim is None else _typed("claim", claim, ("", {"": ClaimConfig})),
     )
     check_ranges(config)
     config.trainer.precision = resolve_precision(config.trainer.precision, config.trainer.accelerator)
@@ -87,7 +89,7 @@ def read_paths(tree: DictConfig) -> PathsConfig:
     Raises:
         FrostlineError: the group is not valid.
     """
-    paths: PathsConfig = _typed("paths", tree, SCHEMAS["paths"])
+    paths: PathsConfig = _typed("paths", _resolved(tree, "paths"), SCHEMAS["paths"])
     return PathsConfig(_absolute(paths.output_dir), _absolute(paths.cache_dir))
 
 
@@ -132,16 +134,21 @@ def to_yaml(config: Config) -> str:
 # --- internals ---------------------------------------------------------------------------------------------------------
 
 
-def _typed(group: str, tree: DictConfig, schema: tuple[str, dict[str, type]]) -> Any:
-    key, classes = schema
+def _resolved(tree: DictConfig, key: str) -> Any:
+    """Return what stands at a key as plain dicts, lists and values."""
     try:
-        node = OmegaConf.create(OmegaConf.to_container(OmegaConf.select(tree, group), resolve=True))
+        node = tree[key]
+        return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     except OmegaConfBaseException as error:
         raise _unresolved(error) from None
-    if not isinstance(node, DictConfig):
-        raise FrostlineError(f"'{group}' must be a group of keys, not {tree.get(group)!r}; choose one with {group}=<choice>.")
+
+
+def _typed(group: str, node: Any, schema: tuple[str, dict[str, type]]) -> Any:
+    key, classes = schema
+    if not isinstance(node, dict):
+        raise FrostlineError(f"'{group}' must be a group of keys, not {node!r:.80}; choose one with {group}=<choice>.")
     choice = node.get(key) if key else ""
-    if choice not in classes:
+    if not isinstance(choice, str) or choice not in classes:
         raise FrostlineError(f"{group}.{key} is {choice!r}, but must be {choices(classes)}{nearest(str(choice), classes) or '.'}")
     cls = classes[choice]
     return _merge(group, cls, node)
@@ -149,14 +156,16 @@ def _typed(group: str, tree: DictConfig, schema: tuple[str, dict[str, type]]) ->
 
 def _several(group: str, tree: DictConfig, classes: dict[str, type]) -> dict[str, Any]:
     """Read a group of which several choices may be made, in the order of ``classes``."""
-    chosen = tree.get(group) or {}
+    chosen = (_resolved(tree, group) if group in tree else None) or {}
+    if not isinstance(chosen, dict):
+        raise FrostlineError(f"'{group}' must be a group of keys, not {chosen!r:.80}; choose with {group}=[<choice>].")
     for name in chosen:
         if name not in classes:
             raise FrostlineError(f"There is no {group} '{name}', only {choices(classes)}{nearest(str(name), classes) or '.'}")
-    return {name: _typed(f"{group}.{name}", tree, ("", {"": classes[name]})) for name in classes if name in chosen}
+    return {name: _typed(f"{group}.{name}", chosen[name], ("", {"": classes[name]})) for name in classes if name in chosen}
 
 
-def _merge(group: str, cls: type, node: DictConfig) -> Any:
+def _merge(group: str, cls: type, node: dict[Any, Any]) -> Any:
     valid = [f"{group}.{f.name}" for f in fields(cls)]
     for name in map(str, node):
         if f"{group}.{name}" not in valid:
@@ -178,17 +187,19 @@ def _key(error: OmegaConfBaseException) -> str:
 
 
 def _unresolved(error: OmegaConfBaseException) -> FrostlineError:
-    reason = str(error).splitlines()[0]
+    if isinstance(error, MissingMandatoryValue):
+        return FrostlineError(f"'{_key(error)}' has no value; give it as {_key(error)}=….")
+    reason = str(error).splitlines()[0].removeprefix("FrostlineError raised while resolving interpolation: ").rstrip(".")
     if isinstance(error, InterpolationResolutionError | ConfigKeyError):
         return FrostlineError(f"The configuration key '{error.full_key}' cannot be resolved: {reason}.")
     return FrostlineError(f"The configuration is not valid: {reason}.")
 
 
 def _scalar(tree: DictConfig, key: str, kind: type, optional: bool = False) -> Any:
-    value = tree[key]
+    value = _resolved(tree, key)
     if (optional and value is None) or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
         return value
-    raise FrostlineError(f"'{key}' must be of type {kind.__name__}, not {value!r}.")
+    raise FrostlineError(f"'{key}' must be of type {kind.__name__}, not {value!r:.80}.")
 
 
 def _make_paths_absolute(config: Config) -> None:
@@ -198,12 +209,26 @@ def _make_paths_absolute(config: Config) -> None:
         for key in ("train", "validation", "test"):
             if getattr(data, key) is not None:
                 setattr(data, key, _absolute(getattr(data, key)))
-    if isinstance(data, HubData) and Path(data.path).expanduser().is_dir():
+    if isinstance(data, HubData) and _is_folder(data.path):
         data.path = _absolute(data.path)
-    if isinstance(model, HubModel) and Path(model.name).expanduser().is_dir():
+    if isinstance(model, HubModel) and _is_folder(model.name):
         model.name = _absolute(model.name)
     config.paths = PathsConfig(_absolute(config.paths.output_dir), _absolute(config.paths.cache_dir))
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+    return str(_home(path).absolute())
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return _home(path).is_dir()
+    except OSError:  # longer than a path may be
+        return False
+
+
+def _home(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise FrostlineError(f"'{path}' is the home directory of nobody on this machine.") from None

@@ -16,7 +16,8 @@ from frostline.report.arms import Arm, summarise
 from frostline.report.dynamics import dynamics_figure, dynamics_table, rank_correlation, raters_in_words
 from frostline.report.figures import inline_svg
 from frostline.report.page import write_page
-from frostline.runs.files import read_json, write_json
+from frostline.runs.files import write_json
+from frostline.runs.reading import read_json
 from frostline.runs.sweep import collect
 
 write_run = runpy.run_path(str(Path(__file__).with_name("test_table.py")))["write_run"]

@@ -16,7 +16,8 @@ from frostline.measures.table import MeasureTable
 from frostline.report.arms import Arm, summarise
 from frostline.report.effects import EFFECTS, Effect
 from frostline.report.learning import crossing, learning_curves, spread
-from frostline.runs.files import read_json, write_csv, write_json
+from frostline.runs.files import write_csv, write_json
+from frostline.runs.reading import read_json
 from frostline.runs.sweep import collect
 
 SYNTHETIC = runpy.run_path(str(Path(__file__).with_name("test_table.py")))

@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 
 from frostline.config import identity, validate
 from frostline.errors import DivergedError, FrostlineError
-from frostline.runs.directory import RunDirectory, TakenError, find_unfinished, is_at_work, read_manifest, refuse_foreign
+from frostline.runs.directory import RunDirectory, TakenError, find_unfinished, is_at_work, refuse_foreign
+from frostline.runs.reading import read_manifest
 from frostline.schema import (
     CacheConfig,
     CallbacksConfig,

@@ -15,8 +15,8 @@ from frostline.encoder.stock import stock_classifier
 from frostline.errors import FrostlineError
 from frostline.measures.calibration import fit_temperature
 from frostline.measures.subject import with_weights
-from frostline.runs.directory import read_manifest
-from frostline.runs.files import new_folder, read_json, write_text
+from frostline.runs.files import new_folder, write_text
+from frostline.runs.reading import read_manifest, read_metrics
 from frostline.schema import HubModel, PathsConfig
 from frostline.strategies.checkpoint import adapted_weights, read_checkpoint
 
@@ -120,7 +120,7 @@ def largest(values: NDArray[np.float64]) -> float:
 def card(run: FinishedRun, layer: int) -> str:
     """Return the model card: what the model is, how good it is, how it is used."""
     config, manifest = run.config, read_manifest(run.path)
-    metrics = read_json(run.path / "metrics.json")
+    metrics = read_metrics(run.path)
     base, command = config.model.name, manifest.get("command", ["", "train"])
     facts = {
         "base model": base,

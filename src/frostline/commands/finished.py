@@ -21,7 +21,8 @@ from frostline.data.module import SCORING_TOKENS
 from frostline.data.tokens import tokenise_texts
 from frostline.encoder.load import Pretrained, load_encoder
 from frostline.encoder.quick import quicken
-from frostline.runs.files import read_parquet
+from frostline.errors import FrostlineError
+from frostline.runs.reading import read_predictions
 from frostline.runs.snapshot import read_snapshot
 from frostline.schema import Config, PathsConfig
 from frostline.strategies import Classifier, build_classifier
@@ -110,9 +111,13 @@ class FinishedRun:
         """Return the run's ``predictions.parquet``.
 
         Raises:
-            FrostlineError: it is missing or damaged.
+            FrostlineError: it is missing or damaged, or of other classes.
         """
-        return read_parquet(self.path / "predictions.parquet")
+        path = self.path / "predictions.parquet"
+        table = read_predictions(path)
+        if {f"logit_{name}" for name in self.class_names} != {name for name in table if name.startswith("logit_")}:
+            raise FrostlineError(f"'{path}' is damaged: its classes are not those of the checkpoint.")
+        return table
 
 
 def load_finished(run_dir: Path, paths: PathsConfig) -> FinishedRun:

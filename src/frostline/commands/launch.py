@@ -13,17 +13,38 @@ from typing import Any
 
 import hydra
 from hydra import compose, initialize_config_dir
+from hydra._internal import hydra as hydra_core
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from frostline.errors import FrostlineError, choices, nearest
+from frostline.terminal import told
+from frostline.trust import check_trust
 
 CONF = next(
     path for path in (Path(__file__).parents[1] / "conf", Path(__file__).parents[3] / "conf") if (path / "train.yaml").is_file()
 )
 ASKS_HYDRA_ONLY = ("help", "hydra_help", "cfg", "info", "shell_completion")
+
+
+class CheckedLoader(ConfigLoaderImpl):  # type: ignore[misc]
+    """Hydra's composition, with a check of everything that Hydra will act on: runs, sweeps, and each of a sweep's jobs."""
+
+    def load_configuration(self, config_name: str | None, overrides: list[str], *args: Any, **kwargs: Any) -> DictConfig:
+        """Compose a configuration.
+
+        Raises:
+            FrostlineError: it would run foreign code (:func:`frostline.trust.check_trust`).
+        """
+        config = super().load_configuration(config_name, overrides, *args, **kwargs)
+        check_trust(config, typed=[word.partition("=")[0].lstrip("+~") for word in overrides])
+        return config
+
+
+hydra_core.ConfigLoaderImpl = CheckedLoader  # what Hydra makes itself, for runs and for its compose()
 
 
 def launch(
@@ -98,11 +119,11 @@ def tell(error: Exception, command: str, argv: Sequence[str], folders: Sequence[
 
         error = disk_trouble(error, list(folders)) or error
     if isinstance(error, FrostlineError):
-        print(f"frostline {command}: {error}", file=sys.stderr)
+        print(f"frostline {command}: {told(str(error))}", file=sys.stderr)
     elif isinstance(error, HydraException | OmegaConfBaseException) or str(error).startswith("Config group override must be"):
-        print(f"frostline {command}: {hydra_sentence(error, command, argv)}", file=sys.stderr)
+        print(f"frostline {command}: {told(hydra_sentence(error, command, argv))}", file=sys.stderr)
     else:
-        traceback.print_exception(error)
+        print(told("".join(traceback.format_exception(error))), file=sys.stderr)
         print(f"frostline {command}: unexpected error; this is a fault of Frostline's, please report it.", file=sys.stderr)
     return 1
 
@@ -168,7 +189,7 @@ def valid_keys(command: str, argv: Sequence[str]) -> list[str]:
     for overrides in (chosen, []):
         try:
             composed = compose_alone(command, [word for word in overrides if word.split("=")[0] in groups()])
-        except HydraException:
+        except (HydraException, FrostlineError):
             continue
         if composed is not None:
             tree = OmegaConf.to_container(OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]))

@@ -23,9 +23,9 @@ from frostline.once import Once
 from frostline.report.bias import draw_amplification, draw_association, draw_counterfactual
 from frostline.report.costs import draw_forgetting, draw_overfitting
 from frostline.report.measures import draw_geometry, draw_layers
-from frostline.runs.directory import read_manifest
 from frostline.runs.files import write_csv, write_parquet
 from frostline.runs.jobs import job_folders
+from frostline.runs.reading import read_manifest
 from frostline.schema import GeometryMeasure, LayersMeasure, MeasureConfig, PathsConfig
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,8 @@ from rich.console import Console
 
 from frostline.commands.train import train
 from frostline.errors import FrostlineError
-from frostline.runs.directory import read_manifest
-from frostline.runs.files import read_json, read_parquet
 from frostline.runs.manifest import differences
+from frostline.runs.reading import read_manifest, read_metrics, read_predictions
 from frostline.runs.snapshot import read_snapshot
 from frostline.schema import PathsConfig
 
@@ -67,10 +66,10 @@ def results_of(run_dir: Path) -> tuple[dict[str, float], pd.DataFrame]:
     Raises:
         FrostlineError: a file that is missing or damaged.
     """
-    path = run_dir / "metrics.json"
-    if not path.is_file():
-        raise FrostlineError(f"'{path}' is missing; there is nothing to compare with.")
-    return read_json(path), read_parquet(run_dir / "predictions.parquet")
+    metrics = read_metrics(run_dir)
+    if not metrics:
+        raise FrostlineError(f"'{run_dir / 'metrics.json'}' is missing or empty; there is nothing to compare with.")
+    return metrics, read_predictions(run_dir / "predictions.parquet")
 
 
 def compare_metrics(old: dict[str, float], new: dict[str, float]) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from frostline.commands.launch import quoted
 from frostline.errors import FrostlineError
-from frostline.runs.files import read_json
 from frostline.runs.jobs import JOBS, SWEEP, has_begun, read_overrides
+from frostline.runs.reading import read_json
 
 PLACES = ("hydra.sweep.dir=", "hydra.run.dir=", "resume=")
 

@@ -19,7 +19,7 @@ from frostline.measures.statistics import Interval, hierarchical_bootstrap
 from frostline.measures.subject import Subject
 from frostline.measures.table import MeasureTable
 from frostline.runs.curves import read_epochs
-from frostline.runs.files import read_json
+from frostline.runs.reading import read_metrics
 from frostline.schema import OverfittingMeasure
 
 
@@ -48,7 +48,7 @@ def measure_overfitting(subject: Subject, config: OverfittingMeasure) -> pd.Data
     table.add("loss_gap", welch_difference(losses["validation"], losses["train"]), null=0.0, n=sizes["train"])
     gap = welch_difference(correct["train"].astype(float), correct["validation"].astype(float))
     table.add("accuracy_gap", gap, null=0.0, n=sizes["train"])
-    trained = read_json(subject.run_dir / "metrics.json").get("trained_parameters")
+    trained = read_metrics(subject.run_dir).get("trained_parameters")
     if trained is not None:
         table.add("parameters_per_sentence", trained / sizes["train"], n=sizes["train"])
     _over_time(table, subject)

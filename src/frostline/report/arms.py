@@ -17,7 +17,7 @@ import pandas as pd
 
 from frostline.errors import FrostlineError
 from frostline.measures.statistics import Interval, hierarchical_bootstrap
-from frostline.runs.files import read_json, read_parquet
+from frostline.runs.reading import read_manifest, read_metrics, read_predictions
 from frostline.runs.sweep import FIXED, read_config, value_of
 from frostline.schema import MEASURES
 
@@ -73,7 +73,7 @@ def summarise(sweep_dir: Path, results: pd.DataFrame) -> list[Arm]:
     Raises:
         FrostlineError: a file of a run is damaged or lacks what its contract promises.
     """
-    metrics = {name for run in results["run"] for name in read_json(sweep_dir / run / "metrics.json")}
+    metrics = {name for run in results["run"] for name in read_metrics(sweep_dir / run)}
     if "val/accuracy" not in metrics:
         return []
     finished = results[(results["status"] == "finished") & results["val/accuracy"].notna()]
@@ -120,11 +120,11 @@ def _arm(sweep_dir: Path, rows: pd.DataFrame, settings: list[str]) -> Arm:
     best = scores.sort_values(["accuracy", "loss"], ascending=[False, True]).index[0]
     chosen = rows[rows["rate"] == best].drop_duplicates("seed", keep="last").sort_values("seed")
     first = chosen.iloc[0]
-    manifest_path = sweep_dir / first["run"] / "manifest.json"
-    manifest = read_json(manifest_path)
-    if not {"frozen_depth", "blocks"} <= manifest.keys():
-        raise FrostlineError(f"{manifest_path} has no 'frozen_depth' or no 'blocks', but its run says it finished.")
-    cache = manifest.get("cache", {})
+    manifest = read_manifest(sweep_dir / first["run"])
+    if manifest.get("frozen_depth") is None or manifest.get("blocks") is None:
+        path = sweep_dir / first["run"] / "manifest.json"
+        raise FrostlineError(f"{path} has no 'frozen_depth' or no 'blocks', but its run says it finished.")
+    cache = manifest.get("cache") or {}
     layers = Counter(int(layer) for layer in chosen["strategy.layer"].dropna()).most_common(1)
     correct = [_correct(sweep_dir / run / "predictions.parquet") for run in chosen["run"]]
     scored = [c for c in correct if c is not None]
@@ -159,6 +159,6 @@ def _correct(path: Path) -> pd.Series[bool] | None:
     """Which test sentences a run classified correctly, by (index, text); None if it did not score test."""
     if not path.is_file():
         return None
-    table = read_parquet(path, columns=["split", "index", "text", "label", "prediction"])
+    table = read_predictions(path, columns=["split", "index", "text", "label", "prediction"])
     test = table[table["split"] == "test"].set_index(["index", "text"]).sort_index()
     return None if test.empty else test["label"] == test["prediction"]

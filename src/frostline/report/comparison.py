@@ -16,7 +16,7 @@ from frostline.measures.statistics import CHUNK_CELLS, Interval, resampled_means
 from frostline.report.arms import Arm, names
 from frostline.report.figures import FAINT, INK, colours, inked, plain
 from frostline.report.scored import Scored
-from frostline.runs.files import read_json
+from frostline.runs.reading import read_metrics
 
 RESAMPLES = 2000
 
@@ -43,7 +43,7 @@ def comparison(sweep_dir: Path, arms: Sequence[Arm], scored: dict[str, Scored]) 
             intervals |= {"macro_f1": macro_f1(scored[name].labels, scored[name].predictions), **losses[name]}
         for key, interval in intervals.items():
             row |= {key: interval.mean, f"{key}_low": interval.low, f"{key}_high": interval.high}
-        metrics = [read_json(sweep_dir / run / "metrics.json") for run in arm.runs]
+        metrics = [read_metrics(sweep_dir / run) for run in arm.runs]
         memory = [found for of_run in metrics if (found := of_run.get("peak_memory_mb")) is not None]
         row |= {
             "fit_seconds": arm.fit_seconds,

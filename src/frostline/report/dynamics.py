@@ -14,11 +14,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
-from frostline.errors import FrostlineError
 from frostline.measures.statistics import Interval
 from frostline.report.arms import Arm, names
 from frostline.report.figures import FAINT, ICE_TO_FIRE, INK, inked, plain
-from frostline.runs.files import read_json, read_parquet
+from frostline.runs.reading import damage_told, read_frame, read_manifest
 
 STATISTICS = ["confidence", "variability", "correctness"]
 PANELS_A_ROW = 3
@@ -162,11 +161,11 @@ def _read(run_dir: Path) -> pd.DataFrame | None:
     path = run_dir / "dynamics.parquet"
     if not path.is_file():
         return None
-    table = read_parquet(path)
-    if not {"text", "label", *STATISTICS} <= set(table):
-        raise FrostlineError(f"'{path}' is damaged: it lacks columns that its run must have written.")
-    class_names = read_json(run_dir / "manifest.json").get("class_names")
-    return table if class_names is None else table.assign(label=[class_names[label] for label in table["label"]])
+    table = read_frame(path, ("text", "label", *STATISTICS))
+    class_names = read_manifest(run_dir).get("class_names")
+    with damage_told(path):
+        table = table.astype(dict.fromkeys(STATISTICS, float))
+        return table if class_names is None else table.assign(label=[class_names[label] for label in table["label"]])
 
 
 def _over_seeds(runs: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from frostline.measures.statistics import resampled_means
 from frostline.report.arms import Arm, names
 from frostline.report.effects.evidence import majority_of
 from frostline.report.figures import ICE_TO_FIRE, inked, plain
-from frostline.runs.files import read_json
+from frostline.runs.reading import read_manifest
 
 FAILED = 0.03  # above the majority class's accuracy: a run that reaches less has learned nothing (methods notes, 3)
 
@@ -42,7 +42,7 @@ def learning_curves(sweep_dir: Path, arms: Sequence[Arm]) -> dict[str, dict[int,
     """
     found: dict[str, dict[int, Arm]] = {}
     for arm in arms:
-        size = read_json(sweep_dir / arm.runs[0] / "manifest.json").get("sentences", {}).get("train")
+        size = (read_manifest(sweep_dir / arm.runs[0]).get("sentences") or {}).get("train")
         if size is None:
             continue
         of_strategy = found.setdefault(arm.short if arm.layer is None else arm.strategy, {})

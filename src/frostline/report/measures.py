@@ -20,8 +20,8 @@ from frostline.report.costs import forgetting_figure, losses_figure, tradeoff_fi
 from frostline.report.figures import FAINT, ICE_TO_FIRE, INK, inked, plain, save
 from frostline.report.table import percent
 from frostline.runs.curves import read_epochs
-from frostline.runs.files import read_parquet
 from frostline.runs.measured import read_table
+from frostline.runs.reading import read_frame
 from frostline.runs.sweep import read_config, value_of
 
 Tables = Mapping[str, Sequence[pd.DataFrame]]  # per arm, a measure's table for each seed
@@ -241,7 +241,7 @@ def probe_correct(run_dirs: Sequence[Path], layer: int, pooling: str) -> NDArray
         path = run_dir / "measures" / "layers_test.parquet"
         if not path.is_file():
             return None
-        table = read_parquet(path, filters=[("layer", "==", layer), ("pooling", "==", pooling)])
+        table = read_frame(path, ("index", "correct"), filters=[("layer", "==", layer), ("pooling", "==", pooling)])
         found.append(table.sort_values("index")["correct"].to_numpy())
     return np.stack(found) if found and len({len(row) for row in found}) == 1 and len(found[0]) else None
 

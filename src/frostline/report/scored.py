@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
 from frostline.report.arms import Arm, names
-from frostline.runs.files import read_parquet
+from frostline.runs.reading import read_predictions
 
 PREDICTED = {"split", "index", "text", "text_pair", "label", "prediction"}  # the columns that are no property of the sentence
 LOGIT = "logit_"
@@ -111,5 +111,5 @@ def _read(path: Path, split: str) -> pd.DataFrame | None:
     """The rows of one split in the order of their index; None if there are none."""
     if not path.is_file():
         return None
-    table = read_parquet(path, filters=[("split", "==", split)])
+    table = read_predictions(path, filters=[("split", "==", split)])
     return None if table.empty else table.sort_values("index").reset_index(drop=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from frostline.report.arms import Arm
 from frostline.report.effects import EFFECTS, Effect
 from frostline.runs.files import write_json
 from frostline.runs.jobs import job_folders
+from frostline.runs.reading import damage_told, read_json
 from frostline.runs.sweep import read_config, value_of
 from frostline.schema import ClaimConfig
 
@@ -98,9 +98,7 @@ def read_verdict(path: Path) -> Verdict:
     Raises:
         FrostlineError: the file is damaged.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        effect = None if content["effect"] is None else Interval(*content["effect"])
+    content = read_json(path)
+    with damage_told(path):
+        effect = None if content["effect"] is None else Interval(*map(float, content["effect"]))
         return Verdict(**content | {"claim": ClaimConfig(**content["claim"]), "effect": effect})
-    except (ValueError, TypeError, KeyError) as error:
-        raise FrostlineError(f"'{path}' is damaged: {error}.") from None

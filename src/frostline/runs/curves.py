@@ -11,8 +11,8 @@ import pandas as pd
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from frostline.errors import FrostlineError
 from frostline.runs.files import replace_atomically
+from frostline.runs.reading import damage_told, read_frame
 
 
 class CurvesLogger(Logger):
@@ -27,7 +27,7 @@ class CurvesLogger(Logger):
         self.path = path
         self.rows: dict[int, dict[str, Any]] = {}
         if path.is_file():
-            with path.open(newline="") as file:
+            with damage_told(path), path.open(newline="") as file:
                 self.rows = {int(row["step"]): {k: v for k, v in row.items() if v != ""} for row in csv.DictReader(file)}
 
     @property
@@ -74,11 +74,10 @@ def read_epochs(path: Path) -> pd.DataFrame:
     Raises:
         FrostlineError: the file is damaged.
     """
-    try:
-        curves = pd.read_csv(path) if path.is_file() else pd.DataFrame()
-    except ValueError as error:  # pandas' parser errors are among these
-        raise FrostlineError(f"'{path}' is damaged: {error}.") from None
+    curves = read_frame(path) if path.is_file() else pd.DataFrame()
     if not {"epoch", "train/loss", "val/loss"} <= set(curves):
         return pd.DataFrame(columns=["training_loss", "validation_loss"])
-    by_epoch = curves.groupby("epoch")
-    return pd.DataFrame({"training_loss": by_epoch["train/loss"].mean(), "validation_loss": by_epoch["val/loss"].last()}).dropna()
+    with damage_told(path):
+        by_epoch = curves.astype(dict.fromkeys(("epoch", "train/loss", "val/loss"), float)).groupby("epoch")
+    means = {"training_loss": by_epoch["train/loss"].mean(), "validation_loss": by_epoch["val/loss"].last()}
+    return pd.DataFrame(means).dropna()

@@ -17,8 +17,10 @@ from filelock import FileLock, Timeout
 from frostline.config import identity, to_yaml
 from frostline.errors import DivergedError, FrostlineError
 from frostline.interruption import Interrupted
-from frostline.runs.files import read_json, write_json, write_text
+from frostline.runs.files import write_json, write_text
+from frostline.runs.reading import read_manifest
 from frostline.schema import Config
+from frostline.trust import without_secrets
 
 MANIFEST, CONFIG, ERROR, LOCK, RESUME = "manifest.json", "config.yaml", "error.txt", ".lock", "resume"
 PATIENCE = 0.3  # seconds: longer than another process takes that only looks whether a directory is taken
@@ -119,22 +121,13 @@ class RunDirectory:
     def end(self, status: str, error: Exception | Interrupted | None) -> None:
         """Record how the run ended; a finished run no longer needs the state to resume from."""
         if isinstance(error, Exception):
-            write_text(self.path / ERROR, "".join(traceback.format_exception(error)))
+            write_text(self.path / ERROR, without_secrets("".join(traceback.format_exception(error))))
         seconds = self.manifest["seconds_before"] + time.monotonic() - self._started
-        message = None if error is None else str(error) or type(error).__name__
+        message = None if error is None else without_secrets(str(error)) or type(error).__name__
         code = 0 if error is None else error.code if isinstance(error, Interrupted) else 1
         self.record(status=status, error=message, ended=_now(), exit_status=code, seconds=round(seconds, 3))
         if status in ("finished", "diverged"):
             shutil.rmtree(self.path / RESUME, ignore_errors=True)
-
-
-def read_manifest(run_dir: Path) -> dict[str, Any]:
-    """Return a run directory's manifest, empty if there is none.
-
-    Raises:
-        FrostlineError: the file is damaged.
-    """
-    return read_json(run_dir / MANIFEST)
 
 
 def refuse_foreign(run_dir: Path, config: Config) -> None:

@@ -1,4 +1,4 @@
-"""The one place that writes files (to a temporary name, then renamed, so that nobody sees half a file) and reads them back."""
+"""The one place that writes files: to a temporary name, then renamed, so that a reader never sees half a file."""
 
 from __future__ import annotations
 
@@ -58,23 +58,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in ``path``, or an empty one if there is no such file.
-
-    Raises:
-        FrostlineError: the file is damaged.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # malformed JSON or UTF-8
-        raise FrostlineError(f"'{path}' is damaged: {error}.") from None
-    if not isinstance(content, dict):
-        raise FrostlineError(f"'{path}' is damaged: it does not hold an object.")
-    return content
-
-
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a whole CSV file."""
     with replace_atomically(path) as temporary:
@@ -85,22 +68,6 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
     """Write a whole Parquet file, in which a byte that changes later is noticed."""
     with replace_atomically(path) as temporary:
         table.to_parquet(temporary, index=False, write_page_checksum=True)
-
-
-def read_parquet(path: Path, **options: Any) -> pd.DataFrame:
-    """Return a Parquet file's table; ``options`` are those of pandas.
-
-    Raises:
-        FrostlineError: the file is missing or damaged.
-    """
-    import pandas as pd
-
-    try:
-        return pd.read_parquet(path, page_checksum_verification=True, **options)
-    except FileNotFoundError:
-        raise FrostlineError(f"'{path}' is missing.") from None
-    except Exception as error:  # Arrow has many, whatever the damage is
-        raise FrostlineError(f"'{path}' is damaged: {' '.join(str(error).split())}.") from None
 
 
 def sha256_of(path: Path) -> str:

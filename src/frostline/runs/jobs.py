@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from frostline.errors import FrostlineError
-from frostline.runs.directory import MANIFEST, is_at_work, read_manifest
-from frostline.runs.files import read_json, write_json
+from frostline.runs.directory import MANIFEST, is_at_work
+from frostline.runs.files import write_json
+from frostline.runs.reading import read_json, read_manifest
 
 JOBS, SWEEP = "jobs.json", "sweep.yaml"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from frostline.errors import FrostlineError
+from frostline.runs.reading import damage_told, read_frame
 
 COLUMNS = ("measure", "layer", "pooling", "statistic", "value", "low", "high", "null", "n")
 
@@ -18,13 +18,12 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         FrostlineError: the file is damaged.
     """
-    try:
-        table = pd.read_csv(path)
-    except (ValueError, OSError) as error:  # pandas' parser errors are among these
-        raise FrostlineError(f"'{path}' is damaged: {error}.") from None
-    if list(table.columns) != list(COLUMNS):
-        raise FrostlineError(f"'{path}' is damaged: its columns are not {', '.join(COLUMNS)}.")
-    return table.astype({"layer": "Int64", "n": "Int64"})
+    table = read_frame(path)
+    with damage_told(path):
+        if list(table.columns) != list(COLUMNS):
+            raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+        texts, numbers = ("measure", "statistic"), ("value", "low", "high", "null")
+        return table.astype({**dict.fromkeys(texts, str), **dict.fromkeys(numbers, float), "layer": "Int64", "n": "Int64"})
 
 
 def summary(run_dir: Path) -> dict[str, Any]:

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from frostline.config import NOT_IDENTITY
-from frostline.errors import FrostlineError
-from frostline.runs.files import read_json, write_csv
+from frostline.runs.files import write_csv
 from frostline.runs.jobs import Job, jobs_in
 from frostline.runs.measured import summary
+from frostline.runs.reading import read_manifest, read_metrics, read_yaml
 from frostline.schema import SCHEMAS
 
 FIXED = [
@@ -57,7 +56,7 @@ def collect(sweep_dir: Path) -> pd.DataFrame:
         told, folder = overrides[job.number], job.folder
         row = _fixed_columns(job, config, told)
         row |= {key: _setting(config, key, told.get(key)) for key in extra}
-        of_job = read_json(folder / "metrics.json") | summary(folder)
+        of_job = read_metrics(folder) | summary(folder)
         metrics |= of_job
         rows.append(row | of_job | {"run": folder.relative_to(sweep_dir).as_posix()})
     table = pd.DataFrame(rows, columns=[*FIXED, *extra, *metrics, "run"])
@@ -82,10 +81,7 @@ def read_config(run_dir: Path) -> DictConfig:
         FrostlineError: the file is damaged.
     """
     found = [path for path in (run_dir / "config.yaml", run_dir / ".hydra" / "config.yaml") if path.is_file()]
-    config = _read_yaml(found[0]) if found else OmegaConf.create({})
-    if not isinstance(config, DictConfig):
-        raise FrostlineError(f"'{found[0]}' is damaged: it does not hold a YAML mapping.")
-    return config
+    return read_yaml(found[0]) if found else OmegaConf.create({})
 
 
 def value_of(config: DictConfig, key: str) -> Any:
@@ -99,20 +95,13 @@ def value_of(config: DictConfig, key: str) -> Any:
 # --- internals ------------------------------------------------------------------------------------------------------
 
 
-def _read_yaml(path: Path) -> Any:
-    try:
-        return OmegaConf.load(path)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise FrostlineError(f"'{path}' is damaged: {' '.join(str(error).split())}.") from None
-
-
 def _by_key(overrides: list[str]) -> dict[str, str]:
     pairs = [word.partition("=") for word in overrides]
     return {key.lstrip("+~"): value for key, _, value in pairs}
 
 
 def _fixed_columns(job: Job, config: DictConfig, told: dict[str, str]) -> dict[str, Any]:
-    manifest = read_json(job.folder / "manifest.json")
+    manifest = read_manifest(job.folder)
     if not config:  # it never started: what was asked for is all that there is
         words = {key: told.get(key) for key in ("strategy", "optimizer", "data", "model")}
         numbers = {key: _number(told.get(key)) for key in ("strategy.frozen_depth", "optimizer.lr", "seed")}

@@ -14,7 +14,8 @@ from torch import Tensor
 from frostline.encoder.adapters import merge_updates
 from frostline.encoder.load import Pretrained
 from frostline.errors import FrostlineError
-from frostline.runs.files import read_json, replace_atomically, sha256_of, write_json
+from frostline.runs.files import replace_atomically, sha256_of, write_json
+from frostline.runs.reading import read_json
 from frostline.strategies.classifier import Classifier
 
 WEIGHTS, POINTER = "trained.safetensors", "checkpoint.json"

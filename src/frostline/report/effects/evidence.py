@@ -13,8 +13,8 @@ import pandas as pd
 from frostline.errors import FrostlineError
 from frostline.measures.statistics import Interval, ratio_of_differences, t_interval
 from frostline.report.arms import Arm
-from frostline.runs.files import read_parquet
 from frostline.runs.measured import read_table
+from frostline.runs.reading import read_frame
 from frostline.runs.sweep import read_config, value_of
 
 
@@ -66,7 +66,7 @@ def share_of_gain(part: Any, whole: Any, part_from: Any, whole_from: Any, otherw
 
 def majority_of(run_dir: Path) -> float:
     """Return the share of the most frequent class among a run's test sentences."""
-    table = read_parquet(run_dir / "predictions.parquet", columns=["split", "label"])
+    table = read_frame(run_dir / "predictions.parquet", columns=["split", "label"])
     return float(table[table["split"] == "test"]["label"].value_counts(normalize=True).max())
 
 

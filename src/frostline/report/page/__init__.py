@@ -36,7 +36,8 @@ from frostline.report.search import heat_map, parallel
 from frostline.report.slices import slices_figure, slices_of
 from frostline.report.table import notes
 from frostline.report.verdict import Verdict, judge
-from frostline.runs.files import read_json, write_csv, write_text
+from frostline.runs.files import write_csv, write_text
+from frostline.runs.reading import read_manifest
 from frostline.runs.sweep import collect
 
 TEMPLATE = "page.html.j2"
@@ -242,7 +243,7 @@ def layers_told(sweep_dir: Path, arms: Sequence[Arm]) -> list[tuple[str, str]]:
 def _provenance(sweep_dir: Path, results: pd.DataFrame) -> list[tuple[str, str]]:
     """What the manifest of one run says about code, packages and machine; a finished run's, if there is one."""
     runs = results.sort_values("status", key=lambda status: status != "finished", kind="stable")["run"]
-    found = next(((run, m) for run in runs if (m := read_json(sweep_dir / run / "manifest.json"))), None)
+    found = next(((run, m) for run in runs if (m := read_manifest(sweep_dir / run))), None)
     if found is None:
         return []
     told = {key: _in_words(key, value) for key, value in found[1].items() if key not in NOT_PROVENANCE}

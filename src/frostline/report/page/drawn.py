@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from frostline.errors import FrostlineError
 from frostline.report.arms import Arm, names
 from frostline.report.figures import colours
 from frostline.report.table import scientific
-from frostline.runs.files import read_parquet
+from frostline.runs.reading import damage_told, read_frame
 
 MAX_SENTENCES = 500  # a map
 MAX_POINTS = 1000  # a curve; longer ones are thinned evenly, which keeps a long sweep's page a few MB
 SHOWN_FIRST = ("train/loss", "val/accuracy")
+PLACES = ("before_x", "before_y", "after_x", "after_y")
 
 
 def read_curves(sweep_dir: Path, results: pd.DataFrame, arms: Sequence[Arm]) -> dict[str, Any]:
@@ -64,12 +64,13 @@ def read_maps(sweep_dir: Path, arms: Sequence[Arm]) -> list[dict[str, Any]]:
         paths = [path for run in arm.runs if (path := sweep_dir / run / "measures" / "projection.parquet").is_file()]
         if not paths:
             continue
-        table = read_parquet(paths[0])
-        table = table.iloc[:: math.ceil(len(table) / MAX_SENTENCES)]
-        classes = distinct(table["label"])
-        places = table[["before_x", "before_y", "after_x", "after_y"]].round(4).to_numpy().tolist()
-        numbers = [classes.index(str(label)) for label in table["label"]]
-        points = [[text[:200], number, *at] for text, number, at in zip(table["text"], numbers, places, strict=True)]
+        table = read_frame(paths[0], ("text", "label", *PLACES))
+        with damage_told(paths[0]):
+            table = table.iloc[:: math.ceil(len(table) / MAX_SENTENCES)]
+            classes = distinct(table["label"])
+            places = table[list(PLACES)].astype(float).round(4).to_numpy().tolist()
+            numbers = [classes.index(str(label)) for label in table["label"]]
+            points = [[str(text)[:200], number, *at] for text, number, at in zip(table["text"], numbers, places, strict=True)]
         found.append({"name": name, "classes": classes, "points": points})
     return found
 
@@ -82,10 +83,7 @@ def distinct(column: pd.Series[Any]) -> list[str]:
 def _points(path: Path) -> dict[str, dict[str, list[float]]]:
     if not path.is_file():
         return {}
-    try:
-        table = pd.read_csv(path).set_index("step")
-    except (ValueError, KeyError) as error:  # pandas' parser errors are among these
-        raise FrostlineError(f"'{path}' is damaged: {error}.") from None
+    table = read_frame(path, ("step",)).set_index("step")
     points = {}
     for name in table.columns.drop("epoch", errors="ignore"):
         column = pd.to_numeric(table[name], errors="coerce").replace([np.inf, -np.inf], np.nan).dropna()
