@@ -57,7 +57,8 @@ def check_trust(config: DictConfig, typed: Collection[str] = ()) -> None:
         FrostlineError: naming the key, its value, and how to allow it.
     """
     secrets = secret_values()
-    for path, value in leaves(OmegaConf.to_container(config, resolve=False)):
+    found = leaves(OmegaConf.to_container(config, resolve=False))
+    for path, value in sorted(found, key=lambda leaf: leaf[0][0] == "hydra"):  # Hydra repeats what the command line says
         key, name = ".".join(path), path[-1]
         if name == "_target_":
             check_target(key, str(value))

@@ -23,49 +23,22 @@ from filelock import FileLock
 
 from frostline.__main__ import COMMANDS
 from frostline.data.assets import ASSETS
+from tests.bad_input.refused import (
+    FULL,
+    ROWS,
+    TINY,
+    assert_nothing_trained,
+    assert_nothing_written,
+    assert_refused,
+    content,
+    manifest_of,
+    table,
+)
 
 if TYPE_CHECKING:
     from tests.conftest import Frostline, Result
 
-TINY = ["model=tiny", "logger=csv", "data=files"]  # with data.train=…
-FULL = ["strategy=full", "trainer.max_epochs=1"]
 SECONDS = 20  # what "at once" means on a busy machine
-
-
-def assert_refused(result: Result, *words: str, command: str = "train") -> None:
-    """One sentence, the last thing on the terminal, with all these words in it."""
-    assert result.status != 0
-    assert "Traceback" not in result.err
-    assert "unexpected error" not in result.err
-    sentence = result.err.strip().splitlines()[-1]
-    assert sentence.startswith(f"frostline {command}: ")
-    for word in words:
-        assert word in sentence
-
-
-def assert_nothing_written(tmp_path: Path) -> None:
-    assert not (tmp_path / "outputs").exists()
-
-
-def assert_nothing_trained(tmp_path: Path) -> None:
-    names = {"metrics.json", "predictions.parquet", "trained.safetensors", "last.ckpt", "best.ckpt"}
-    assert not [path for path in tmp_path.rglob("*") if path.name in names]
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones included."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def manifest_of(run_dir: Path) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads((run_dir / "manifest.json").read_text())
-    return manifest
-
-
-def table(folder: Path, name: str, rows: list[tuple[str, str]], header: tuple[str, str] = ("text", "label")) -> Path:
-    path = folder / name
-    pd.DataFrame(rows, columns=list(header)).to_csv(path, index=False)
-    return path
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -299,8 +272,6 @@ def test_a_trainer_without_its_accelerator_is_told(frostline: Frostline, tmp_pat
 
 # --- the user's files ------------------------------------------------------------------------------------------------
 
-ROWS = [(f"{word} {number}", label) for number in range(20) for word, label in (("lovely", "good"), ("grim", "bad"))]
-
 
 def as_csv(rows: list[tuple[str, str]], header: str = "text,label") -> bytes:
     return "\n".join([header, *(f"{text},{label}" for text, label in rows), ""]).encode()
@@ -497,36 +468,6 @@ def test_a_model_folder_that_is_none_is_told(
 
 
 # --- checkpoints and run directories ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Path:
-    """A run that was completed, and never changes."""
-    from frostline.commands.launch import compose_alone
-    from frostline.commands.train import train
-    from frostline.config import validate
-
-    folder = tmp_path_factory.mktemp("finished")
-    data = table(folder, "train.csv", ROWS)
-    words = [*TINY, *FULL, f"data.train={data}", f"paths.cache_dir={cache_dir}", f"paths.output_dir={folder}"]
-    composed = compose_alone("train", words)
-    assert composed is not None
-    train(validate(composed), folder / "run")
-    (folder / "run" / ".hydra").mkdir()
-    (folder / "run" / ".hydra" / "config.yaml").write_text("seed: 0\n")
-    return folder / "run"
-
-
-@pytest.fixture
-def run_dir(finished: Path, tmp_path: Path) -> Path:
-    """A copy of the completed run, to be damaged."""
-    return Path(shutil.copytree(finished, tmp_path / "run"))
-
-
-@pytest.fixture
-def again(finished: Path) -> list[str]:
-    """The completed run's command line."""
-    return ["train", *TINY, *FULL, f"data.train={finished.parent / 'train.csv'}"]
 
 
 def change_manifest(run_dir: Path, **entries: Any) -> None:

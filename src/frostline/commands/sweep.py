@@ -20,6 +20,7 @@ from frostline.errors import FrostlineError
 from frostline.interruption import STATUS, Interrupted
 from frostline.once import Once
 from frostline.schema import Config
+from frostline.terminal import told
 from hydra_plugins.frostline_grids import FROZEN, JOBS, STARTED
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def run_job(config: Config) -> int:
         return 0
     except Exception as error:
         if not isinstance(error, FrostlineError):
-            traceback.print_exc()
+            print(told(traceback.format_exc()), file=sys.stderr)
         log.error("Job %s failed: %s", run_dir.name, error)
         return 1
     finally:

@@ -249,7 +249,10 @@ def state_to_resume(config: Config, run: RunDirectory) -> Path | None:
     """
     if config.ckpt_path is not None:
         if not is_readable(Path(config.ckpt_path)):
-            raise FrostlineError(f"ckpt_path: '{config.ckpt_path}' is missing or is no whole Lightning checkpoint.")
+            raise FrostlineError(
+                f"ckpt_path: '{config.ckpt_path}' is missing, or is no whole Lightning checkpoint of tensors and plain values; "
+                "nothing else is ever loaded."
+            )
         return Path(config.ckpt_path)
     if not run.last_checkpoint.is_file():
         return None

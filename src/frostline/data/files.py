@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frostline.data.splits import SPLITS, RawData
@@ -217,6 +216,8 @@ def _json_lines(file: Path) -> Columns:
             raise FrostlineError(
                 f"'{file}', line {number}: not valid JSON ({error.msg} at character {error.pos + 1}); write one object a line."
             ) from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets within thousands of brackets
+            raise FrostlineError(f"'{file}', line {number}: cannot be read ({error}); write one flat object a line.") from None
         if not isinstance(row, dict):
             raise FrostlineError(f"'{file}', line {number}: not a JSON object; write one object a line.")
         rows.append(row)
@@ -232,6 +233,7 @@ def _lines(file: Path) -> Columns:
 def _parquet(file: Path) -> Columns:
     try:
         columns: Columns = pq.ParquetFile(file).read().to_pydict()
-    except pa.ArrowException as error:
-        raise FrostlineError(f"'{file}' is not a readable Parquet file: {str(error).splitlines()[0].rstrip('.')}.") from None
+    except Exception as error:  # of Arrow, or of Python where a value has no like there
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise FrostlineError(f"'{file}' is not a readable Parquet file: {reason:.200}.") from None
     return columns

@@ -43,6 +43,10 @@ def read_hub(config: HubData, cache_dir: Path) -> RawData:
 
 
 def _load(config: HubData, cache_dir: Path) -> datasets.DatasetDict:
+    if config.path in datasets.packaged_modules._PACKAGED_DATASETS_MODULES:  # `pandas` would unpickle files of this directory
+        raise FrostlineError(
+            f"data.path is '{config.path}', a file format and no data set; give a hub id, a folder or data=files."
+        )
     if config.revision is not None:  # without the hub, `datasets` would take any revision that it finds in its cache
         cache_dir = cache_dir / config.revision.replace("/", "--")
     is_folder = Path(config.path).is_dir()

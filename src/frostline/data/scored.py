@@ -10,6 +10,7 @@ import datasets
 from frostline.data.assets import fetch
 from frostline.data.splits import RawData
 from frostline.errors import FrostlineError, choices, nearest
+from frostline.runs.reading import damage_told
 from frostline.schema import ScoredData
 
 FILES = {"toxicity": "test.jsonl"}
@@ -31,9 +32,12 @@ def read_scored(config: ScoredData, cache_dir: Path) -> RawData:
     if config.name not in FILES:
         hint = nearest(config.name, FILES) or "."
         raise FrostlineError(f"There is no packaged data set with scores '{config.name}', only {choices(FILES)}{hint}")
-    lines = (fetch("annotated_samples", cache_dir) / FILES[config.name]).read_text(encoding="utf-8").split("\n")
-    rows = [json.loads(line) for line in lines if line]
-    attributes = sorted(rows[0].keys() - {"text"})
+    file = fetch("annotated_samples", cache_dir) / FILES[config.name]
+    with damage_told(file):
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+        attributes = sorted(rows[0].keys() - {"text"})
+        if not all(isinstance(row["text"], str) and all(0 <= row[name] <= 1 for name in attributes) for row in rows):
+            raise ValueError("a row has no text, or a score that is not in [0, 1]")
     if config.attribute not in attributes:
         hint = nearest(config.attribute, attributes) or "."
         raise FrostlineError(f"data.attribute is '{config.attribute}', but must be {choices(attributes)}{hint}")

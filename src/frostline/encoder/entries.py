@@ -162,6 +162,8 @@ def read_entry(folder: Path) -> EntryInfo | None:
         if content["format"] != FORMAT:
             raise ValueError(content["format"])
         shards = [ShardInfo(**shard) for shard in content["shards"]]
+        if any(Path(shard.file).name != shard.file for shard in shards):  # a damaged shard is deleted: never one elsewhere
+            raise ValueError("a shard lies elsewhere")
         return replace(
             info,
             state="whole",
@@ -174,7 +176,7 @@ def read_entry(folder: Path) -> EntryInfo | None:
         )
     except FileNotFoundError:
         return info
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return replace(info, state="damaged")
 
 

@@ -77,6 +77,12 @@ def summarise(sweep_dir: Path, results: pd.DataFrame) -> list[Arm]:
     if "val/accuracy" not in metrics:
         return []
     finished = results[(results["status"] == "finished") & results["val/accuracy"].notna()]
+    for name in ("seed", "val/loss", "trained_parameters", "fit_seconds"):
+        lacking = finished if name not in finished else finished[finished[name].isna()]
+        if len(lacking):
+            raise FrostlineError(
+                f"'{sweep_dir / lacking['run'].iloc[0]}' is damaged: its run says it finished, but has no '{name}'."
+            )
     settings = [str(n) for n in results if n not in {*FIXED, *metrics, "run"} and str(n).split("/")[0] not in MEASURES]
     asked = [read_config(sweep_dir / run) for run in finished["run"]]
     finished = finished.assign(

@@ -24,6 +24,7 @@ SHADES = ["#3576d9", "#1593b0", "#239b63", "#a98a1f", "#dd7420", "#d24a43"]
 ICE_TO_FIRE = LinearSegmentedColormap.from_list("thaw", SHADES)
 # Text stays text (small, selectable), and ids do not change from run to run.
 SVG: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "frostline", "font.family": "sans-serif"}
+SVG |= {"text.parse_math": False, "text.usetex": False}  # a dollar in a name is a dollar
 INKED = SVG | {"text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK}
 
 

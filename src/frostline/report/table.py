@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from frostline.report.arms import Arm, distinctions, names
+from frostline.terminal import visible
 
 
 def cells(arms: Sequence[Arm]) -> tuple[list[str], list[list[str]]]:
@@ -68,27 +70,32 @@ def print_table(arms: Sequence[Arm], failures: int, console: Console) -> None:
         table = Table(box=None, header_style="bold", pad_edge=False)
         for title in titles:
             is_text = title == "strategy" or title in distinctions(arms)
-            table.add_column(Text(title), justify="left" if is_text else "right")
+            table.add_column(Text(visible(title)), justify="left" if is_text else "right")
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))  # Text: brackets in a name are not markup
+            table.add_row(*(Text(visible(cell)) for cell in row))  # Text: brackets in a name are not markup
         console.print(table)
     else:
         console.print("No run has finished yet.")
     for note in notes(arms, failures):
-        console.print(Text(note, style="dim"))
+        console.print(Text(visible(note), style="dim"))
 
 
 def as_markdown(arms: Sequence[Arm]) -> str:
     """Return the comparison of arms as a Markdown table."""
     titles, rows = cells(arms)
     lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(markdown_cell, line))} |" for line in lines)
+
+
+def markdown_cell(text: str) -> str:
+    """Return a text as a cell of a Markdown table: on one line, and nothing in it is markup."""
+    return re.sub(r"([\\|<>`*\[\]])", r"\\\1", " ".join(visible(text).splitlines()))
 
 
 def as_latex(arms: Sequence[Arm]) -> str:
     """Return the comparison of arms as a LaTeX table (package booktabs)."""
     titles, rows = cells(arms)
-    table = pd.DataFrame(rows, columns=titles).map(lambda cell: cell.replace("\u00a0", " "))
+    table = pd.DataFrame(rows, columns=titles).map(lambda cell: " ".join(visible(cell).replace("\u00a0", " ").splitlines()))
     return table.to_latex(index=False, escape=True, column_format="l" + "r" * (len(titles) - 1)).strip()
 
 

@@ -55,11 +55,20 @@ class Verdict:
 
 
 def claim_of(sweep_dir: Path) -> ClaimConfig | None:
-    """Return the claim that a sweep was to decide on, as its first job's snapshot has it; None if there was none."""
-    node = value_of(read_config(job_folders(sweep_dir)[0][1]), "claim")
+    """Return the claim that a sweep was to decide on, as its first job's snapshot has it; None if there was none.
+
+    Raises:
+        FrostlineError: it is none.
+    """
+    first = job_folders(sweep_dir)[0][1]
+    node = value_of(read_config(first), "claim")
     if node is None:
         return None
-    return cast(ClaimConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ClaimConfig), node)))
+    with damage_told(first):
+        claim = cast(ClaimConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ClaimConfig), node)))
+        if claim.effect not in EFFECTS:
+            raise ValueError(f"its claim's effect is {claim.effect!r:.40}")
+        return claim
 
 
 def decide(claim: ClaimConfig, effect: Effect) -> str:

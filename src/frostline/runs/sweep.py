@@ -18,7 +18,7 @@ from frostline.config import NOT_IDENTITY
 from frostline.runs.files import write_csv
 from frostline.runs.jobs import Job, jobs_in
 from frostline.runs.measured import summary
-from frostline.runs.reading import read_manifest, read_metrics, read_yaml
+from frostline.runs.reading import damage_told, read_manifest, read_metrics, read_yaml
 from frostline.schema import SCHEMAS
 
 FIXED = [
@@ -58,6 +58,7 @@ def collect(sweep_dir: Path) -> pd.DataFrame:
         row |= {key: _setting(config, key, told.get(key)) for key in extra}
         of_job = read_metrics(folder) | summary(folder)
         metrics |= of_job
+        _check_numbers(folder, row | of_job)
         rows.append(row | of_job | {"run": folder.relative_to(sweep_dir).as_posix()})
     table = pd.DataFrame(rows, columns=[*FIXED, *extra, *metrics, "run"])
     return table.astype({name: "Int64" for name in WHOLE_NUMBERS if name in table})
@@ -131,6 +132,15 @@ def _number(word: str | None) -> float | None:
         return None
 
 
+def _check_numbers(folder: Path, row: dict[str, Any]) -> None:
+    with damage_told(folder):
+        for name in (*WHOLE_NUMBERS, "optimizer.lr", "optimizer.C"):
+            value = row.get(name)
+            is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63
+            if value is not None and not (is_number and (name not in WHOLE_NUMBERS or float(value).is_integer())):
+                raise ValueError(f"its {name} is {value!r:.40}")
+
+
 def _last_line(path: Path) -> str | None:
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), None)
@@ -150,5 +160,5 @@ def _data_label(config: DictConfig) -> str | None:
 def _setting(config: DictConfig, key: str, override: str | None) -> Any:
     value = value_of(config, key)
     if isinstance(value, DictConfig):  # a group such as scheduler=cosine
-        return value.get("name", override)
+        return value_of(value, "name") or override
     return override if value is None else str(value) if OmegaConf.is_config(value) else value

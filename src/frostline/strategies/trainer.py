@@ -76,15 +76,15 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 def is_readable(checkpoint: Path) -> bool:
-    """Whether a checkpoint is there and whole, to the last byte; nothing in it is executed."""
+    """Whether a checkpoint is there, whole to the last byte, and of tensors and plain values only; nothing in it is executed."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:  # torch itself does not look at its checksums
             if archive.testzip() is not None:
                 return False
-        torch.load(checkpoint, map_location="cpu", weights_only=True)
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception:  # of zip files, pickles or tensors, whatever the damage is
         return False
-    return True
+    return isinstance(content, dict) and {"state_dict", "loops", "callbacks", "optimizer_states"} <= content.keys()
 
 
 class KeepBest(Callback):

@@ -31,7 +31,7 @@ def read_words_file(path: Path) -> dict[str, Any]:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError:
         raise FrostlineError(f"There is no file of words '{path}'.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # of YAML, or of what it makes of dates, keys and brackets
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         at = "" if line is None else f" (line {line + 1})"
         raise FrostlineError(f"'{path}' is not a YAML file{at}.") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,6 +130,8 @@ def render(content: Content) -> str:
         maps=script["maps"],
         parallel=script["parallel"],
         sentences=script["sentences"],
+        # Scripts without it do not run: a text that would get past the escaping is a text still. The page's content makes it.
+        nonce=hashlib.sha256(json.dumps([csvs, told, content.words], default=str).encode()).hexdigest(),
         script=script | {"csvs": csvs},  # embedded with Jinja's tojson, which escapes <, > and &
         plotlyjs=Markup(get_plotlyjs().replace("</script", "<\\/script")) if plots else None,
     )

@@ -1,7 +1,7 @@
 const {curves, maps, parallel, sentences, csvs} = page;
 const palette = ["#d24a43", "#3576d9", "#239b63", "#a98a1f", "#8b6bb1", "#1593b0"];
 const hidden = new Set();
-const plain = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");  // Plotly reads some tags
+const plain = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll("%{", "%&#123;");  // Plotly reads some tags, and templates
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 function traces(metric) {
