@@ -15,7 +15,7 @@ from pathlib import Path
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 # Environment variables, so that they reach jobs in other processes, too: the sweep's number of jobs, its start (Unix time), and
 # which frozen depths (null: a probe) and poolings of which model its jobs will ask the cache for.
@@ -58,21 +58,9 @@ class GridsSweeper(BasicSweeper):  # type: ignore[misc]
 
         assert self.config is not None
         assert self.launcher is not None
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        jobs: list[list[str]] = []
-        for grid in self.grids:
-            words = [f"{k}={v}" for k, v in {**self.params, **grid}.items()] + list(arguments)
-            jobs += [job for job in self.split_arguments(parser.parse_overrides(words), None)[0] if job not in jobs]
-
         sweep_dir = Path(self.config.hydra.sweep.dir)
-        numbered = []
-        for number, job in enumerate(jobs):
-            composed = self.hydra_context.config_loader.load_sweep_config(self.config, job)
-            with open_dict(composed):
-                composed.hydra.job.num = number
-            numbered.append((sweep_dir / str(composed.hydra.sweep.subdir), composed))
-        configs = check_jobs(numbered)
+        jobs, composed = self.jobs(arguments)
+        configs = check_jobs([(sweep_dir / str(job.hydra.sweep.subdir), job) for job in composed])
 
         listed = [
             Job(i, run_dir, job, identity(c))
@@ -98,6 +86,23 @@ class GridsSweeper(BasicSweeper):  # type: ignore[misc]
         except Interrupted as end:
             end.directory = sweep_dir
             raise
+
+    def jobs(self, arguments: Sequence[str]) -> tuple[list[list[str]], list[DictConfig]]:
+        """Return every job's overrides and its composed configuration, ``hydra`` node included; nothing is launched or written."""
+        assert self.config is not None
+        assert self.hydra_context is not None
+        loader = self.hydra_context.config_loader
+        parser = OverridesParser.create(config_loader=loader)
+        jobs: list[list[str]] = []
+        for grid in self.grids:
+            words = [f"{k}={v}" for k, v in {**self.params, **grid}.items()] + list(arguments)
+            jobs += [job for job in self.split_arguments(parser.parse_overrides(words), None)[0] if job not in jobs]
+        composed = []
+        for number, job in enumerate(jobs):
+            composed.append(loader.load_sweep_config(self.config, job))
+            with open_dict(composed[-1]):
+                composed[-1].hydra.job.num = number
+        return jobs, composed
 
 
 ConfigStore.instance().store(
