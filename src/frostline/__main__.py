@@ -11,6 +11,7 @@ from typing import Any
 
 COMMANDS = {
     "train": "fine-tune or probe an encoder at a frozen depth; with -m a sweep",
+    "plan": "what a run or a sweep would do, and how long it would take, before it does anything",
     "evaluate": "score a finished run, on its own test split or on another data set",
     "predict": "classify a sentence or a file with a finished run, with calibrated probabilities",
     "export": "write a finished run as a plain Hugging Face model folder with the same logits",
@@ -134,6 +135,11 @@ def run_on_directory(command: str, overrides: list[str]) -> int:
     if command == "compare":
         overrides = with_all_runs(overrides)
     try:
+        if command == "plan":
+            from frostline.commands.plan import plan
+
+            plan(overrides)
+            return 0
         overrides, free_texts = take_texts(overrides) if command == "predict" else (overrides, {})
         composed: Any = compose_alone(command, overrides)
         from frostline.config import read_measures, read_options, read_paths

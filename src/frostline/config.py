@@ -32,6 +32,7 @@ from frostline.schema import (
     HubModel,
     MeasureConfig,
     PathsConfig,
+    PlanOptions,
 )
 
 if TYPE_CHECKING:
@@ -102,6 +103,17 @@ def read_measures(tree: DictConfig) -> dict[str, MeasureConfig]:
     measures = _several("measure", tree, MEASURES)
     check_ranges({"measure": measures})
     return measures
+
+
+def read_plan(tree: DictConfig) -> PlanOptions:
+    """Return the keys that only ``frostline plan`` has.
+
+    Raises:
+        FrostlineError: one is not valid.
+    """
+    options: PlanOptions = _typed("plan", tree, ("", {"": PlanOptions}))
+    check_ranges({"plan": options})
+    return options
 
 
 def read_options(tree: DictConfig, options: type[Options]) -> Options:

@@ -157,6 +157,8 @@ RANGES: dict[str, Rule] = {
     "cache.dtype": ("fp32", "fp16"),
     "cache.max_size": (is_size, "a size such as 20GB or 500MB"),
     "callbacks.monitor": MONITORED,
+    "plan.steps": AT_LEAST_ONE,
+    "plan.gflops": POSITIVE,
     "callbacks.early_stopping_patience": AT_LEAST_ONE,
     "measure.layers.poolings": some_of(POOLINGS),
     "measure.layers.C_grid": (lambda v: len(v) > 0 and min(v) > 0, "at least one value, all greater than 0"),

@@ -77,9 +77,7 @@ def launch(
             status.append(tell(error, command, argv, folders))
 
     try:
-        overrides = sorted(argv, key=lambda word: word not in ("-m", "--multirun"))  # Hydra wants it before the overrides
-        if nameless := [word for word in argv if word.startswith("=")]:
-            raise FrostlineError(f"'{nameless[0]}' has no key; write key=value, without spaces around the sign.")
+        overrides = options_first(argv)
         arguments = get_args_parser().parse_args(overrides)
         if before and not arguments.multirun and not any(getattr(arguments, name) for name in ASKS_HYDRA_ONLY):
             composed = compose_alone(arguments.config_name or command, arguments.overrides, arguments.config_dir)
@@ -101,15 +99,74 @@ def compose_alone(config_name: str, overrides: list[str], config_dir: str | None
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    extra = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         try:
-            composed = compose(config_name, overrides=[*overrides, *extra], return_hydra_config=True)
+            composed = compose(config_name, [*overrides, *further_configurations(config_dir)], return_hydra_config=True)
         except HydraException as error:
             if "--multirun" in str(error) and any(o.startswith(("sweep=", "experiment=")) for o in overrides):
                 return None
             raise
     return None if str(composed.hydra.mode).endswith("MULTIRUN") else composed
+
+
+def compose_jobs(config_name: str, words: Sequence[str]) -> tuple[list[tuple[Path, DictConfig]], bool]:
+    """Return the directory and the composed configuration of every job that a command line stands for; nothing is written.
+
+    Args:
+        config_name: the command's file in ``conf/``.
+        words: Hydra's overrides and options, such as ``-m``.
+
+    Returns:
+        the jobs, ``hydra`` node included, and whether they are those of a sweep.
+
+    Raises:
+        FrostlineError: the sweep chooses its jobs while it is running.
+    """
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.plugins import Plugins
+    from hydra.types import HydraContext, RunMode
+
+    arguments = get_args_parser().parse_args(options_first(words))
+    if not arguments.multirun:
+        single = compose_alone(arguments.config_name or config_name, arguments.overrides, arguments.config_dir)
+        if single is not None:
+            return [(Path(single.hydra.run.dir), single)], False
+    GlobalHydra.instance().clear()
+    overrides = [*arguments.overrides, *further_configurations(arguments.config_dir), "hydra.mode=MULTIRUN"]
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        composer: Any = GlobalHydra.instance().hydra
+        name = arguments.config_name or config_name
+        options = {"from_shell": False, "with_log_configuration": False}
+        sweep = composer.compose_config(config_name=name, overrides=overrides, run_mode=RunMode.MULTIRUN, **options)
+        HydraConfig.instance().set_config(sweep)
+        context = HydraContext(config_loader=composer.config_loader, callbacks=Callbacks())
+        sweeper = Plugins.instance().instantiate_sweeper(config=sweep, hydra_context=context, task_function=lambda _: None)
+        from hydra_plugins.frostline_grids import GridsSweeper  # not before: Hydra, looking for plugins, makes the class anew
+
+        if not isinstance(sweeper, GridsSweeper):
+            raise FrostlineError(
+                "The jobs of this sweep are chosen while it is running, so that there is nothing to list; leave hydra/sweeper out."
+            )
+        composed = sweeper.jobs(OmegaConf.to_container(sweep.hydra.overrides.task))[1]
+        return [(Path(sweep.hydra.sweep.dir) / str(job.hydra.sweep.subdir), job) for job in composed], True
+
+
+def options_first(words: Sequence[str]) -> list[str]:
+    """Return a command line in the order that Hydra wants: ``-m`` before the overrides.
+
+    Raises:
+        FrostlineError: an override has no key.
+    """
+    if nameless := [word for word in words if word.startswith("=")]:
+        raise FrostlineError(f"'{nameless[0]}' has no key; write key=value, without spaces around the sign.")
+    return sorted(words, key=lambda word: word not in ("-m", "--multirun"))
+
+
+def further_configurations(config_dir: str | None) -> list[str]:
+    """Return the override that adds a directory of the user's own configurations."""
+    return [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
 
 
 def tell(error: Exception, command: str, argv: Sequence[str], folders: Sequence[Path] = ()) -> int:

@@ -54,6 +54,13 @@ class Tokens:
         spans = list(zip(self.offsets[:-1].tolist(), self.offsets[1:].tolist(), strict=True))
         return [hashlib.blake2b(b"".join(c[i:j].tobytes() for c in columns), digest_size=16).digest() for i, j in spans]
 
+    def take(self, rows: Sequence[int]) -> Tokens:
+        """Return some sentences, in this order; of these, what was truncated is not counted."""
+        spans = [slice(self.offsets[row], self.offsets[row + 1]) for row in rows]
+        ids, types = (None if of is None else np.concatenate([of[span] for span in spans]) for of in (self.ids, self.types))
+        assert ids is not None
+        return Tokens(ids, types, np.cumsum([0, *self.lengths[list(rows)]]), 0, self.pad_id)
+
     def pad(self, rows: list[int]) -> dict[str, Tensor]:
         """Return ``input_ids``, ``attention_mask`` (and ``token_type_ids``) of ``rows``, each ``[batch, tokens]``, int64,
         padded on the right to the longest sentence of the batch."""

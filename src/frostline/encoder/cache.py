@@ -13,7 +13,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,11 @@ class Wanted:
     def __or__(self, other: Wanted) -> Wanted:
         """Return what either asks for."""
         return Wanted(self.depths | other.depths, self.poolings | other.poolings)
+
+    def as_kept(self, causal: bool) -> Wanted:
+        """Return what is computed for it: one more pooling costs next to nothing in a pass, and another pass everything again."""
+        usual = frozenset({"mean", "last" if causal else "cls"})
+        return Wanted(self.depths, self.poolings | usual) if self.poolings else self
 
 
 def wanted_by(depth: int | None, pooling: str, blocks: int) -> Wanted:
@@ -220,9 +225,7 @@ class ActivationCache:
         with self.store.lock(self.key):
             entries = self._open(wanted)
             if any(key not in entry for entry in entries.values() for key in sentences):
-                more = wanted | (ahead or Wanted())
-                if more.poolings:  # one more pooling costs next to nothing in a pass, and another pass everything again
-                    more |= Wanted(poolings=frozenset({"mean", "last" if self._family.causal else "cls"}))
+                more = (wanted | (ahead or Wanted())).as_kept(self._family.causal)
                 try:
                     self._fill(sentences, more)
                 except NoRoom:
@@ -233,6 +236,12 @@ class ActivationCache:
             self.store.evict(keep={(self.key, self._folder(part)) for part in entries})
         self.used = self.config.mode != "off"
         return entries
+
+    def lacking(self, sentences: Collection[bytes], wanted: Wanted) -> set[bytes]:
+        """Return those of the sentences of which something wanted is not kept yet."""
+        with self.store.lock(self.key):
+            entries = self._open(wanted)
+        return {key for key in sentences if any(key not in entry for entry in entries.values())}
 
     @property
     def _family(self) -> Family:

@@ -24,6 +24,7 @@ class Family:
         first_block_extra: modules that belong to block 0 but live outside it.
         reserved_positions: positions that no token can have (RoBERTa counts from the padding id on).
         is_relative: positions are relative, so any length will do.
+        gated: the feed-forward part has a gate, a third matrix.
         attention_dropout: how the names of attention's own dropouts end, inside a block.
     """
 
@@ -36,6 +37,7 @@ class Family:
     first_block_extra: tuple[str, ...] = ()
     reserved_positions: int = 0
     is_relative: bool = False
+    gated: bool = False
     attention_dropout: str = "attention.self.dropout"
 
 
@@ -60,7 +62,7 @@ FAMILIES = {
         is_relative=True,
     ),
     "distilbert": Family("transformer.layer", attention_dropout="attention.dropout"),
-    "modernbert": Family("layers", final_norm="final_norm", attention_dropout="attention_dropout"),
+    "modernbert": Family("layers", final_norm="final_norm", gated=True, attention_dropout="attention_dropout"),
     "gpt2": Family("h", embeddings=("wte", "wpe", "drop"), final_norm="ln_f", causal=True, attention_dropout="attn_dropout"),
     "albert": Family(
         "encoder.albert_layer_groups",

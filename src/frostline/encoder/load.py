@@ -15,7 +15,7 @@ from frostline.encoder.families import check_pooling, family_of
 from frostline.encoder.outline import from_hub, source
 from frostline.encoder.products import choose_products
 from frostline.errors import FrostlineError
-from frostline.schema import ModelConfig, RandomModel
+from frostline.schema import HubModel, ModelConfig, RandomModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -64,6 +64,11 @@ def load_encoder(config: ModelConfig, cache_dir: Path) -> Pretrained:
         model, tokenizer = _random(config)
     else:
         model, tokenizer = _pretrained(*source(config, cache_dir))
+    return _ready(model, tokenizer, config)
+
+
+def _ready(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> Pretrained:
+    """Check the pooling, take off what is not the encoder, and describe the rest."""
     check_pooling(config.pooling, family_of(model.config.model_type))
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # trained for another task, or random: we pool ourselves
@@ -96,6 +101,34 @@ def skeleton(config: ModelConfig, cache_dir: Path) -> PreTrainedModel:
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model
+
+
+def has_weights(config: ModelConfig) -> bool:
+    """Whether an encoder's weights are on this machine, or can be had from the package index."""
+    if not isinstance(config, HubModel):
+        return True
+    if Path(config.name).is_dir():
+        return any(Path(config.name).glob("*.safetensors"))
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("model.safetensors", "model.safetensors.index.json")
+    return any(isinstance(try_to_load_from_cache(config.name, file, revision=config.revision), str) for file in files)
+
+
+def stand_in(config: ModelConfig, cache_dir: Path, blocks: int) -> Pretrained:
+    """Return an encoder of the same kind, with random weights and a few blocks only: a block of it is as fast, whatever it says.
+
+    Raises:
+        FrostlineError: the model's configuration or its tokenizer cannot be loaded.
+    """
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    name, revision = source(config, cache_dir)
+    architecture = from_hub(AutoConfig, name, revision)
+    architecture.num_hidden_layers = blocks
+    if getattr(architecture, "layer_types", None):
+        architecture.layer_types = architecture.layer_types[:blocks]
+    return _ready(AutoModel.from_config(architecture), from_hub(AutoTokenizer, name, revision), config)
 
 
 def weights_hash(model: torch.nn.Module) -> str:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from frostline.costs import Shape
 from frostline.data.assets import fetch
 from frostline.encoder.families import Family, family_of
 from frostline.errors import FrostlineError
 from frostline.schema import HubModel, ModelConfig, PackagedModel, RandomModel
+
+FEED_FORWARD = ("intermediate_size", "hidden_dim", "n_inner")  # names by family; GPT-2's may be null: four times the width
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,13 @@ class Outline:
         family: its family.
         blocks: ``L``.
         positions: how many tokens a sentence may have; None for no limit.
+        shape: what decides how much it computes.
     """
 
     family: Family
     blocks: int
     positions: int | None
+    shape: Shape
 
 
 def outline(config: ModelConfig, cache_dir: Path) -> Outline:
@@ -35,8 +40,8 @@ def outline(config: ModelConfig, cache_dir: Path) -> Outline:
         FrostlineError: as :func:`frostline.encoder.load.load_encoder`.
     """
     if isinstance(config, RandomModel):
-        return Outline(family_of(config.family), config.blocks, positions=512)
-    keys = ("model_type", "num_hidden_layers", "max_position_embeddings")
+        return _outline(config.family, config.blocks, 512, config.width, 2 * config.width)
+    keys = ("model_type", "num_hidden_layers", "max_position_embeddings", "hidden_size", "intermediate_size")
     name, revision = source(config, cache_dir)
     found = _read(Path(name) / "config.json")
     if not all(key in found for key in keys):  # a family's own names, or defaults, which transformers knows
@@ -44,10 +49,11 @@ def outline(config: ModelConfig, cache_dir: Path) -> Outline:
 
         loaded = from_hub(AutoConfig, name, revision)
         family_of(loaded.model_type)
-        found = {key: getattr(loaded, key) for key in keys}
-    model_type, blocks, positions = (found[key] for key in keys)
-    family = family_of(model_type)
-    return Outline(family, blocks, None if family.is_relative else positions - family.reserved_positions)
+        feed_forward = next((found for name in FEED_FORWARD if (found := getattr(loaded, name, None))), 4 * loaded.hidden_size)
+        found = {key: getattr(loaded, key) for key in keys[:-1]} | {keys[-1]: feed_forward}
+    model_type, blocks, positions, width, feed_forward = (found[key] for key in keys)
+    reserved = family_of(model_type).reserved_positions
+    return _outline(model_type, blocks, positions - reserved, width, feed_forward)
 
 
 def source(config: ModelConfig, cache_dir: Path) -> tuple[str, str | None]:
@@ -84,6 +90,12 @@ def from_hub(loader: Any, name: str, revision: str | None, **options: Any) -> An
             f"({type(error).__name__}: it does not exist there, or the hub cannot be reached); use model=minilm, which needs no "
             "hub, or model=hub model.name=<folder>."
         ) from None
+
+
+def _outline(model_type: str, blocks: int, positions: int, width: int, feed_forward: int) -> Outline:
+    family = family_of(model_type)
+    shape = Shape(blocks, width, feed_forward * 3 // 2 if family.gated else feed_forward)
+    return Outline(family, blocks, None if family.is_relative else positions, shape)
 
 
 def _read(path: Path) -> dict[str, Any]:

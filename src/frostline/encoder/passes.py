@@ -46,13 +46,7 @@ def encode(
     Yields:
         keys, and ``depth + 1`` tensors ``[len(keys), tokens, width]`` without padding.
     """
-    by_length: dict[int, list[Key]] = defaultdict(list)
-    for key, sentence in sentences.items():
-        by_length[length_of(sentence)].append(key)
-    batches = []
-    for length in sorted(by_length, reverse=True):
-        size, keys = max(1, PASS_TOKENS // length), by_length[length]
-        batches += [keys[i : i + size] for i in range(0, len(keys), size)]
+    batches = batches_of(sentences)
     prefix = prefix_of(pretrained.model, depth).to(device).eval()
     console = Console(stderr=True)
     shown = show_progress and sys.stderr.isatty()
@@ -63,6 +57,18 @@ def encode(
             names = columns[0].keys() - {"attention_mask"}  # nothing is padded, so nothing is masked
             batch = {name: torch.cat([column[name] for column in columns]).to(device) for name in names}
             yield keys, tuple(layer[: len(keys)] for layer in lower_states(prefix, batch, depth))
+
+
+def batches_of(sentences: Mapping[Key, tuple[Tokens, int]]) -> list[list[Key]]:
+    """Return the keys in batches of one length, the longest first."""
+    by_length: dict[int, list[Key]] = defaultdict(list)
+    for key, sentence in sentences.items():
+        by_length[length_of(sentence)].append(key)
+    batches = []
+    for length in sorted(by_length, reverse=True):
+        size, keys = max(1, PASS_TOKENS // length), by_length[length]
+        batches += [keys[i : i + size] for i in range(0, len(keys), size)]
+    return batches
 
 
 def length_of(sentence: tuple[Tokens, int]) -> int:

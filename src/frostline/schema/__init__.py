@@ -8,7 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from frostline.schema.commands import CompareOptions, ExportOptions, PredictOptions, ReportOptions, StatusOptions
+from frostline.schema.commands import (
+    CompareOptions,
+    ExportOptions,
+    PlanOptions,
+    PredictOptions,
+    ReportOptions,
+    StatusOptions,
+)
 from frostline.schema.data import (
     DataConfig,
     FilesData,
@@ -109,6 +116,7 @@ __all__ = [
     "PackagedModel",
     "PartialStrategy",
     "PathsConfig",
+    "PlanOptions",
     "PredictOptions",
     "RDrop",
     "RandomModel",

@@ -1,4 +1,4 @@
-"""Keys of the commands that are about a finished run."""
+"""Keys of the commands that are not ``train``."""
 
 from __future__ import annotations
 
@@ -47,3 +47,11 @@ class StatusOptions:
     """Keys of ``frostline status``."""
 
     run: str
+
+
+@dataclass
+class PlanOptions:
+    """Keys of ``frostline plan`` besides those of ``frostline train``."""
+
+    steps: int
+    gflops: float | None
