@@ -202,6 +202,20 @@ def sweep(words: list[str]) -> dict[str, Any]:
     return {"seconds": seconds, "cells": cells}
 
 
+def plan(words: list[str]) -> dict[str, Any]:
+    """Return how many seconds ``frostline plan`` expects."""
+    from frostline.commands.plan import plan as frostline_plan
+
+    return {"expected": frostline_plan(words).seconds}
+
+
+def whole(words: list[str]) -> dict[str, Any]:
+    """Run ``frostline train`` in a process of its own: seconds from its start to its exit."""
+    started = time.perf_counter()
+    _python("-m", "frostline", "train", *words)
+    return {"seconds": time.perf_counter() - started}
+
+
 def imports(modules: list[str]) -> dict[str, Any]:
     """Return how long a new process takes that does nothing but import ``modules``."""
     started = time.perf_counter()

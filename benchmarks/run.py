@@ -24,7 +24,7 @@ from harness import Bench, JobError
 from settings import Settings, quick
 
 CASES = ("full", "memory", "partial", "probe", "many", "features")
-CASES += ("sweep", "gemm", "start", "scaling", "overhead", "measures", "page")
+CASES += ("sweep", "gemm", "start", "scaling", "overhead", "measures", "page", "plan")
 
 
 def main() -> int:

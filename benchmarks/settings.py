@@ -27,6 +27,7 @@ class Settings:
         step_size: training sentences where only single steps are looked at.
         inner: repeats inside one process, where the sides take turns in it.
         scales: numbers of training sentences for the scaling.
+        plan_size: training sentences of the runs that are planned.
     """
 
     small: bool = False
@@ -45,6 +46,7 @@ class Settings:
     step_size: int = 480
     inner: int = 5
     scales: Sequence[int] = (1_000, 3_000, 8_900)
+    plan_size: int = 600
 
     def data_words(self, train_size: int, validation_share: float | None = None) -> list[str]:
         """Return Frostline's overrides for the data, and what else all runs have in common.
@@ -77,4 +79,5 @@ def quick() -> Settings:
         step_size=96,
         inner=2,
         scales=(100, 200, 400),
+        plan_size=100,
     )

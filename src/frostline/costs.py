@@ -117,6 +117,6 @@ def pooled_bytes(sentences: int, blocks: int, width: int, dtype: str) -> int:
 def weights_bytes(total: int, trained: int) -> int:
     """Return the bytes that parameters take in training in float32, activations left out.
 
-    All parameters, and of those that train also their pretrained values, a gradient, AdamW's two means and the best epoch's values.
+    All parameters, and of those that train also the pretrained values, a gradient, AdamW's two means and the best epoch's.
     """
     return 4 * total + 5 * 4 * trained

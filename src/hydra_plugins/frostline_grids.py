@@ -88,7 +88,7 @@ class GridsSweeper(BasicSweeper):  # type: ignore[misc]
             raise
 
     def jobs(self, arguments: Sequence[str]) -> tuple[list[list[str]], list[DictConfig]]:
-        """Return every job's overrides and its composed configuration, ``hydra`` node included; nothing is launched or written."""
+        """Return every job's overrides and its composed configuration, ``hydra`` included; nothing is launched or written."""
         assert self.config is not None
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from frostline.commands.launch import compose_alone, quoted
+from frostline.commands.plan import of_train
 from frostline.commands.preflight import check_surroundings
 from frostline.config import validate
 from frostline.errors import FrostlineError
@@ -61,9 +62,9 @@ def jobs(overrides: list[str]) -> list[list[str]]:
 
 
 ALL = {tuple(words): path.name for path in PAGES for words in commands(path.read_text())}
-TRAIN = [words[1:] for words in ALL if words[0] == "train" and not {"--help", "-h"} & set(words)]
+TRAIN = [words for words in ALL if words[0] in ("train", "plan") and not {"--help", "-h"} & set(words)]
 ALONE = ("cache", "claims")  # of the others, a bare name in prose is no command line
-OTHERS = [words for words in ALL if words[0] not in ("train", "-sc") and (len(words) > 1 or words[0] in ALONE)]
+OTHERS = [words for words in ALL if words[0] not in ("train", "plan", "-sc") and (len(words) > 1 or words[0] in ALONE)]
 
 
 def test_pages_have_commands():
@@ -73,19 +74,20 @@ def test_pages_have_commands():
 
 
 @pytest.mark.parametrize("words", TRAIN, ids=" ".join)
-def test_every_job_of_every_train_command_is_valid(words, cache_dir):
+def test_every_job_of_every_command_to_train_is_valid(words, cache_dir):
     check(words, cache_dir)
 
 
 def check(words: Sequence[str], cache_dir: Path) -> None:
+    command, *words = words
     options = {word for word in words if word.startswith("-")}
     assert options <= {"-m", "--cfg", "--resolve"}
     overrides = [word for word in words if "=" in word and not word.startswith("resume=")]  # taken out before Hydra sees it
     has_grids = any(word.startswith(("sweep=", "experiment=")) for word in overrides)  # test_config.py looks at these
     for job in jobs(overrides) if has_grids or "-m" in options else [overrides]:
-        composed = compose_alone("train", [*job, "hydra.mode=RUN", f"paths.cache_dir={quoted(cache_dir)}"])
+        composed = compose_alone(command, [*job, "hydra.mode=RUN", f"paths.cache_dir={quoted(cache_dir)}"])
         assert composed is not None
-        config = validate(composed)
+        config = validate(of_train(composed))
         if isinstance(config.model, PackagedModel) and not isinstance(config.data, FilesData):
             check_surroundings(config)  # such as whether the encoder is as deep as that
 
@@ -144,8 +146,8 @@ def test_a_sweep_is_looked_at_value_by_value():
 
 def test_typos_are_found(cache_dir):
     with pytest.raises(HydraException, match="frozen_dept"):
-        check(["strategy=partial", "strategy.frozen_dept=4"], cache_dir)
+        check(["train", "strategy=partial", "strategy.frozen_dept=4"], cache_dir)
     with pytest.raises(FrostlineError, match="frozen_depth"):
-        check(["-m", "strategy=partial", "strategy.frozen_depth=4,7"], cache_dir)
+        check(["plan", "-m", "strategy=partial", "strategy.frozen_depth=4,7"], cache_dir)
     assert {"seed", "strategy.frozen_depth", "measure.layers.poolings"} <= keys()
     assert "strategy.frozen_dept" not in keys()

@@ -46,7 +46,7 @@ class Speed:
         step: a batch of training.
         epoch: what an epoch takes besides its steps and its scoring: keeping the best weights, writing the state to resume from.
         token: a token of scoring, padding counted.
-        sentence: a training sentence of an exact probe, in all.
+        sentence: an exact probe's share of each training sentence; 0 for all that trains in steps.
         peak_mb: the largest resident memory meanwhile.
     """
 
@@ -61,9 +61,7 @@ class Speed:
         """Return how long a job's training and scoring take."""
         epochs = 0 if self.sentence else work.epochs
         steps = 0 if self.sentence else work.steps
-        return (
-            self.start + steps * self.step + epochs * self.epoch + work.scored * self.token + work.sentences * self.sentence
-        )
+        return self.start + steps * self.step + epochs * self.epoch + work.scored * self.token + work.sentences * self.sentence
 
 
 @dataclass(frozen=True)
@@ -110,8 +108,8 @@ def speed_of(config: Config, pretrained: Pretrained, sentences: SentenceModule, 
         else:
             sample = Sample(sentences, training_sample(config, sentences, steps))
             use_cached_states(config, cache, sample)  # type: ignore[arg-type]
-            is_probed = isinstance(config.strategy, LpFtStrategy)
-            whole, features = _like_all(config, cache, sentences, [pretrained.blocks] if is_probed else [], steps)
+            if isinstance(config.strategy, LpFtStrategy):
+                whole, features = _like_all(config, cache, sentences, [pretrained.blocks], steps)
             if config.remedy.keys() & {"ewc", "replay"}:  # what is fitted for these once is kept on disk, too
                 build_remedies(build_classifier(config, pretrained, classes), config, pretrained, device)
             began = time.perf_counter()
@@ -144,8 +142,6 @@ def _like_all(
     """Return training and validation in one batch each, and features like those that the frozen encoder has of them."""
     lengths = {name: sentences.splits[name].tokens.lengths for name in ("train", "validation")}
     whole = Sample(sentences, {name: [list(range(min(len(of), PROBE_SENTENCES)))] for name, of in lengths.items()})
-    if not layers:
-        return whole, {}
     few = {name: scoring_batches(of) for name, of in lengths.items()}
     small = Sample(sentences, {name: spread(of, [len(batch) for batch in of], steps) for name, of in few.items()})
     features = frozen_features(config, cache, small, layers, small.splits)  # type: ignore[arg-type]
@@ -154,7 +150,7 @@ def _like_all(
 
 def _timed(config: Config, module: Classifier, sample: Sample, began: float, device: torch.device) -> Speed:
     """Fit for an epoch (for all, where epochs differ), and take the times apart."""
-    clock, solves = Clock(), isinstance(config.optimizer, Lbfgs)
+    clock, solves, built = Clock(), isinstance(config.optimizer, Lbfgs), time.perf_counter() - began
     if not (solves or isinstance(config.strategy, GradualStrategy)):
         config = replace(config, trainer=replace(config.trainer, max_epochs=1))
     parent = Path(config.paths.cache_dir)
@@ -170,7 +166,8 @@ def _timed(config: Config, module: Classifier, sample: Sample, began: float, dev
     peak = peak_memory_mb(device)
     module.to("cpu")
     if solves:
-        return Speed(written, 0.0, 0.0, 0.0, (fitted - began) / len(sample.splits["train"]), peak)
+        solved = built + sum(clock.steps) + sum(clock.scored)
+        return Speed(fitted - began - solved + written, 0.0, 0.0, 0.0, solved / len(sample.splits["train"]), peak)
     epochs = trainer.current_epoch
     rest = fitted - clock.started - sum(clock.steps) - sum(clock.scored)
     kept = {name: np.array(of).reshape(epochs, -1)[:, 1:] for name, of in (("train", clock.steps), ("validation", clock.scored))}
@@ -179,9 +176,7 @@ def _timed(config: Config, module: Classifier, sample: Sample, began: float, dev
     return Speed(clock.started - began + written, float(kept["train"].mean()), rest / epochs, scored, 0.0, peak)
 
 
-def throughput_of(
-    config: Config, pretrained: Pretrained, shape: Shape, sentences: SentenceModule, steps: int
-) -> Throughput:
+def throughput_of(config: Config, pretrained: Pretrained, shape: Shape, sentences: SentenceModule, steps: int) -> Throughput:
     """Return how fast full fine-tuning of ``pretrained`` computes, and scoring with it: for encoders of the same width.
 
     Args:
@@ -196,6 +191,7 @@ def throughput_of(
     config = replace(
         config,
         data=replace(config.data, batch_size=size),
+        model=replace(config.model, pooling="mean"),  # of all tokens, as the formula counts
         strategy=FullStrategy("full", RATE, 1),
         optimizer=adamw,
         scheduler=Constant("constant"),

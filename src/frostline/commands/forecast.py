@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from frostline.commands.train import quieten  # this imports all that a run does, which is part of the start of its process
 from frostline.commands.calibration import Speed, Throughput, device_of, seconds_to_encode, speed_of, throughput_of
 from frostline.commands.kinds import Kind, encoder_key
 from frostline.commands.plan import Part
 from frostline.commands.planned import Encoding, Job, encodings, parameter_counts
+from frostline.commands.train import quieten  # this imports all that a run does, which is part of the start of its process
 from frostline.data.module import SentenceModule
 from frostline.data.sentences import load_data
 from frostline.encoder.cache import ActivationCache
@@ -161,8 +161,8 @@ class Forecast:
         told = sorted({config.model.name for config in configs if self.is_told(config)})
         if self.options.gflops:
             said.append(
-                f"Times are operations over the {self.options.gflops:,.0f} GFLOP/s that plan.gflops states: nothing was measured, "
-                "and start, reading and writing are left out."
+                f"Times are operations over the {self.options.gflops:,.0f} GFLOP/s that plan.gflops states: nothing was "
+                "measured, and start, reading and writing are left out."
             )
         elif told:
             said.append(

@@ -147,7 +147,7 @@ def compose_jobs(config_name: str, words: Sequence[str]) -> tuple[list[tuple[Pat
 
         if not isinstance(sweeper, GridsSweeper):
             raise FrostlineError(
-                "The jobs of this sweep are chosen while it is running, so that there is nothing to list; leave hydra/sweeper out."
+                "The jobs of this sweep are chosen while it is running, so there is nothing to list; leave hydra/sweeper out."
             )
         composed = sweeper.jobs(OmegaConf.to_container(sweep.hydra.overrides.task))[1]
         return [(Path(sweep.hydra.sweep.dir) / str(job.hydra.sweep.subdir), job) for job in composed], True

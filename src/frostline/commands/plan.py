@@ -47,11 +47,13 @@ class Plan:
 
     Attributes:
         jobs: by kind.
+        parameters: by kind: how many train, and how many there are.
         encodings: the passes over sentences that jobs share.
         parts: of the time.
     """
 
     jobs: list[list[Job]]
+    parameters: list[tuple[int, int]]
     encodings: list[Encoding]
     parts: list[Part]
 
@@ -77,7 +79,7 @@ def plan(words: Sequence[str]) -> Plan:
     before, began = time.process_time(), time.perf_counter()
     composed, is_sweep = compose_jobs("plan", words)
     options = read_plan(composed[0][1])
-    composed = [(run_dir, _of_train(job)) for run_dir, job in composed]
+    composed = [(run_dir, of_train(job)) for run_dir, job in composed]
     configs = check_jobs(composed) if is_sweep else [_checked(composed[0][1])]
     composing = time.perf_counter() - began
     kinds = kinds_of(configs)
@@ -86,11 +88,12 @@ def plan(words: Sequence[str]) -> Plan:
     began = time.perf_counter()
     from frostline.commands.forecast import Forecast  # imports all that a run does
 
-    start = before + composing * (2 if is_sweep else 1) + time.perf_counter() - began  # a sweep composes every job twice
+    start = before + 2 * composing + time.perf_counter() - began  # a run composes everything twice, too: to check and to start it
     forecast = Forecast(options)
     read = {id(config): forecast.read(config) for config in shown_progress(configs, "Reading sentences")}
     jobs = [[read[id(config)] for config in kind.configs] for kind in kinds]
-    shown.print_work(kinds, jobs, [forecast.parameters(of_kind[0]) for of_kind in jobs], console)
+    parameters = [forecast.parameters(of_kind[0]) for of_kind in jobs]
+    shown.print_work(kinds, jobs, parameters, console)
     in_order = [read[id(config)] for config in configs]
     encodings = forecast.shared(in_order)
     shown.print_cache(encodings, console)
@@ -101,7 +104,7 @@ def plan(words: Sequence[str]) -> Plan:
     parts += [forecast.encoding(encoding) for encoding in shown_progress(encodings, "Timing encoding passes")]
     for kind, of_kind in shown_progress(list(zip(kinds, jobs, strict=True)), "Timing steps"):
         parts.append(forecast.jobs(kind, of_kind))
-    found = Plan(jobs, encodings, [part for part in parts if part.total])
+    found = Plan(jobs, parameters, encodings, [part for part in parts if part.total])
     shown.print_time(found, forecast.notes(in_order), console)
     return found
 
@@ -111,8 +114,8 @@ def shown_progress(items: Sequence[T], what: str) -> Iterable[T]:
     return track(items, what, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
-def _of_train(composed: DictConfig) -> DictConfig:
-    """The same without the keys that only this command has."""
+def of_train(composed: DictConfig) -> DictConfig:
+    """Return the configuration of ``frostline train`` in one of ``frostline plan``."""
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "plan"])
 
 

@@ -66,7 +66,8 @@ def print_work(kinds: Sequence[Kind], jobs: Sequence[Sequence[Job]], counts: Seq
     everything = [job.work for of_kind in jobs for job in of_kind]
     with_it, without_it = (sum(getattr(work, name).total for work in everything) for name in ("flops", "uncached"))
     console.print(
-        f"All jobs: {operations(with_it)}, and what is computed once; {operations(without_it)} without the cache.", highlight=False
+        f"All jobs: {operations(with_it)}, and what is computed once; {operations(without_it)} without the cache.",
+        highlight=False,
     )
 
 
@@ -88,8 +89,8 @@ def print_cache(encodings: Sequence[Encoding], console: Console) -> None:
         console.print(table)
         if sum(parts.values()) > parse_size(config.cache.max_size):
             console.print(
-                f"That is more than cache.max_size, {config.cache.max_size}: runs go on without what has no room; raise it, or use "
-                "cache.dtype=fp16."
+                f"That is more than cache.max_size, {config.cache.max_size}: runs go on without what has no room; raise it, or "
+                "use cache.dtype=fp16."
             )
 
 

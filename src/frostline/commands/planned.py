@@ -87,22 +87,22 @@ class Job:
         config, shape, lengths = self.config, self.outline.shape, self.lengths
         depths = depths_of(config, shape.blocks)
         batches = training_batches(config, lengths["train"])
-        steps = len(depths) * len(batches)
+        known = (len(depths), len(depths) * len(batches), len(lengths["train"]))
         if isinstance(config.strategy, FrozenStrategy):
             alone = Flops(0.0, 0.0, sum(forward(shape, shape.blocks, of_split) for of_split in lengths.values()))
             if self.asks.poolings:
-                return Work(len(depths), steps, len(lengths["train"]), 0, 0, Flops(0.0, 0.0, 0.0), alone)
-            return Work(len(depths), steps, len(lengths["train"]), 0, int(sum(of_split.sum() for of_split in lengths.values())), alone, alone)
+                return Work(*known, 0, 0, Flops(0.0, 0.0, 0.0), alone)
+            return Work(*known, 0, int(sum(of_split.sum() for of_split in lengths.values())), alone, alone)
         scored = {name: padded(scoring_batches(of_split), of_split) for name, of_split in lengths.items()}
         after_epochs = ["validation", *(["train"] if config.callbacks.dynamics else [])]
         each = np.concatenate([scored[name] for name in after_epochs])
         final = np.concatenate([scored[name] for name in scored if name != "validation"])  # that of the best epoch is known
         units = [forward(shape, 1, tokens) for tokens in (padded(batches, lengths["train"]), each, final)]
         trains_weights = not isinstance(config.strategy, LoraStrategy | BitFitStrategy)
-        cached = min(depths) if self.asks.depths or min(depths) == shape.blocks and self.asks.poolings else 0
-        flops, uncached = (run_flops(shape, depths, *units, known, trains_weights) for known in (cached, 0))
+        cached = min(depths) if self.asks.depths or (min(depths) == shape.blocks and self.asks.poolings) else 0
+        flops, uncached = (run_flops(shape, depths, *units, spared, trains_weights) for spared in (cached, 0))
         tokens = len(depths) * int(each.sum()) + int(final.sum())
-        return Work(len(depths), steps, len(lengths["train"]), tokens, 0, flops, uncached)
+        return Work(*known, tokens, 0, flops, uncached)
 
     @property
     def asks(self) -> Wanted:
