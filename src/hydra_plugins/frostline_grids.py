@@ -16,6 +16,8 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console
+from rich.progress import track
 
 # Environment variables, so that they reach jobs in other processes, too: the sweep's number of jobs, its start (Unix time), and
 # which frozen depths (null: a probe) and poolings of which model its jobs will ask the cache for.
@@ -98,7 +100,8 @@ class GridsSweeper(BasicSweeper):  # type: ignore[misc]
             words = [f"{k}={v}" for k, v in {**self.params, **grid}.items()] + list(arguments)
             jobs += [job for job in self.split_arguments(parser.parse_overrides(words), None)[0] if job not in jobs]
         composed = []
-        for number, job in enumerate(jobs):
+        bar = {"console": Console(stderr=True), "transient": True, "disable": not sys.stderr.isatty()}
+        for number, job in enumerate(track(jobs, "Composing jobs", **bar)):
             composed.append(loader.load_sweep_config(self.config, job))
             with open_dict(composed[-1]):
                 composed[-1].hydra.job.num = number

@@ -64,6 +64,11 @@ def test_what_cannot_be_trained_cannot_be_planned(frostline, tiny, tmp_path):
     assert "plan.steps is 0, but must be" in frostline("plan", *tiny, "plan.steps=0").err
 
 
+def test_its_help_explains_its_keys(frostline):
+    result = frostline("plan", "--help")
+    assert result.status == 0 and result.out.startswith("# frostline plan -m") and "gflops: null #" in result.out
+
+
 def test_at_a_stated_throughput_time_is_operations_over_it(plan, tiny, capsys):
     found = plan(*tiny, "strategy=partial", "strategy.frozen_depth=2", "plan.gflops=0.5")
     (((job,),), (encoding,)) = found.jobs, found.encodings

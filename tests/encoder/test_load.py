@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from frostline.encoder.families import FAMILIES
-from frostline.encoder.load import Pretrained, load_encoder, weights_hash
+from frostline.encoder.load import Pretrained, has_weights, load_encoder, skeleton, stand_in, weights_hash
 from frostline.encoder.outline import outline
 from frostline.errors import FrostlineError
 from frostline.schema import HubModel, PackagedModel, RandomModel
@@ -132,6 +132,7 @@ def test_a_loaded_model_is_bare_in_eval_mode_and_pads_on_the_right(family: str) 
     assert tokenizer.pad_token is not None
     known = outline(random(family), Path("no-cache"))
     assert (known.family, known.blocks) == (FAMILIES[family], 2)
+    assert (known.shape.blocks, known.shape.width) == (2, model.config.hidden_size)
 
 
 def test_a_tokenizer_without_padding_gets_its_end_token_and_pads_on_the_right(folder: Path) -> None:
@@ -155,8 +156,11 @@ def test_half_precision_weights_are_loaded_as_float32(folder: Path) -> None:
 
 def test_blocks_are_counted_without_loading_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    known = outline(HubModel("hub", "mean", str(folder), None), Path("no-cache"))
+    config = HubModel("hub", "mean", str(folder), None)
+    known = outline(config, Path("no-cache"))
     assert (known.family, known.blocks) == (FAMILIES["bert"], 2)
+    assert not has_weights(config)
+    assert stand_in(config, Path("no-cache"), 1).model.num_parameters() < skeleton(config, Path("no-cache")).num_parameters()
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------
