@@ -111,7 +111,7 @@ def read_plan(tree: DictConfig) -> PlanOptions:
     Raises:
         FrostlineError: one is not valid.
     """
-    options: PlanOptions = _typed("plan", tree, ("", {"": PlanOptions}))
+    options: PlanOptions = _typed("plan", _resolved(tree, "plan"), ("", {"": PlanOptions}))
     check_ranges({"plan": options})
     return options
 
