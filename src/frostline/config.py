@@ -153,6 +153,8 @@ def _resolved(tree: DictConfig, key: str) -> Any:
         return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     except OmegaConfBaseException as error:
         raise _unresolved(error) from None
+    except RecursionError:
+        raise FrostlineError(f"The configuration key '{key}' cannot be resolved: it refers to itself.") from None
 
 
 def _typed(group: str, node: Any, schema: tuple[str, dict[str, type]]) -> Any:

@@ -48,7 +48,7 @@ from frostline.words import read_words_file
 TESTS = Path(__file__).parents[1]
 write_run = runpy.run_path(str(TESTS / "report" / "test_table.py"))["write_run"]
 CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-FEW = settings(derandomize=True, database=None, deadline=None, max_examples=150, suppress_health_check=CHECKS)
+FEW = settings(derandomize=True, database=None, deadline=None, max_examples=100, suppress_health_check=CHECKS)
 MANY = settings(FEW, max_examples=4000)
 
 # --- the configuration -----------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def changed(tree: Any, data: st.DataObject) -> Any:
     """A tree with one place replaced, left out or added."""
     if not isinstance(tree, dict) or not tree or data.draw(st.integers(0, 5)) == 0:
         return data.draw(VALUES)
-    key = data.draw(st.sampled_from(sorted(map(str, tree))))
+    key = data.draw(st.sampled_from(sorted(tree, key=str)))
     what = data.draw(st.sampled_from(["below", "below", "below", "without", "more"]))
     if what == "below":
         return tree | {key: changed(tree[key], data)}
@@ -104,10 +104,11 @@ def check_tree(trees: list[dict[str, Any]], data: st.DataObject) -> None:
     tree = data.draw(st.sampled_from(trees))
     for _ in range(data.draw(st.integers(1, 3))):
         tree = changed(tree, data)
+    if not isinstance(tree, dict):
+        return
     try:
         config = OmegaConf.create(tree)
-        assert OmegaConf.is_dict(config)
-    except (OmegaConfBaseException, ValueError, AssertionError):  # what cannot be a configuration at all
+    except (OmegaConfBaseException, ValueError):  # what cannot be a configuration at all: a number of YAML that is none, ${
         return
     with suppress(FrostlineError):
         assert isinstance(validate(config), Config)
@@ -273,7 +274,7 @@ def test_whole_files_are_read(whole: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(FEW, max_examples=25)
+@settings(FEW, max_examples=15)
 @given(data=st.data())
 def test_any_file_is_read_or_told(whole: Path, tmp_path: Path, name: str, data: st.DataObject) -> None:
     check_file(whole, name, tmp_path, data)

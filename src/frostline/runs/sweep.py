@@ -89,7 +89,7 @@ def value_of(config: DictConfig, key: str) -> Any:
     """Return a configuration's value at a dotted key, or None if it is absent or cannot be resolved."""
     try:
         return OmegaConf.select(config, key)
-    except OmegaConfBaseException:
+    except (OmegaConfBaseException, RecursionError):  # the latter: it refers to itself
         return None
 
 
