@@ -21,10 +21,10 @@ KILLS = 20
 # probe, which is solved at once, and the states that they share in a cache.
 GRIDS = [
     "{strategy: frozen}",
-    "{strategy: frozen, optimizer: adamw, strategy.layer: 1}",
-    "{strategy: partial, strategy.frozen_depth: '1,3', callbacks: early_stopping}",
-    "{strategy: full, remedy: '[averaging,l2_sp]', remedy.averaging.last_share: 0.9}",
-    "{strategy: gradual, model.blocks: 2}",
+    "{strategy: frozen, optimizer: adamw, strategy.layer: 1, data.batch_size: 8}",
+    "{strategy: partial, strategy.frozen_depth: '1,3', callbacks: early_stopping, data.batch_size: 8}",
+    "{strategy: full, data.batch_size: 8, remedy: '[averaging,l2_sp]', remedy.averaging.last_share: 0.9}",
+    "{strategy: gradual, model.blocks: 2, data.batch_size: 8}",
 ]
 
 
@@ -56,8 +56,7 @@ def assert_equal(sweep: Path, undisturbed: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_sweep_killed_at_any_moment_ends_as_an_undisturbed_one(processes, reviews_csv, own_cache, tmp_path) -> None:
-    words = ["model=tiny", "logger=csv", "data=files", f"data.train={reviews_csv}"]
-    words += ["data.batch_size=8", "trainer.max_epochs=4"]
+    words = ["model=tiny", "logger=csv", "data=files", f"data.train={reviews_csv}", "trainer.max_epochs=4"]
     grids = f"hydra.sweeper.grids=[{','.join(GRIDS)}]"
 
     def start(sweep: Path) -> BaseProcess:

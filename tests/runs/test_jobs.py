@@ -81,7 +81,10 @@ def test_directories_without_jobs_are_told(tmp_path: Path) -> None:
         job_folders(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"jobs": [1]}', '{"jobs": [{"run": "0"}]}', '{"jobs": 3}'])
+OUTSIDE = '{"jobs": [{"run": "../0", "overrides": [], "identity": null}]}'
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"jobs": [1]}', '{"jobs": [{"run": "0"}]}', '{"jobs": 3}', OUTSIDE])
 def test_a_damaged_list_of_jobs_is_named(sweep: Path, text: str) -> None:
     (sweep / "jobs.json").write_text(text)
     with pytest.raises(FrostlineError, match=r"jobs\.json' is damaged"):

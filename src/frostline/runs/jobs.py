@@ -68,7 +68,7 @@ def read_jobs(sweep_dir: Path) -> list[Job]:
     path = sweep_dir / JOBS
     try:
         recorded = [
-            Job(number, sweep_dir / job["run"], [str(word) for word in job["overrides"]], job["identity"])
+            Job(number, sweep_dir / _inside(job["run"]), [str(word) for word in job["overrides"]], job["identity"])
             for number, job in enumerate(read_json(path).get("jobs", []))
         ]
     except (TypeError, KeyError):
@@ -137,6 +137,13 @@ def read_overrides(run_dir: Path) -> list[str]:
     if words is not None and not isinstance(words, list):
         raise FrostlineError(f"'{path}' is damaged: it does not hold a list.")
     return [str(word) for word in words or []]
+
+
+def _inside(run: str) -> Path:
+    path = Path(run)
+    if path.is_absolute() or ".." in path.parts:
+        raise TypeError(f"'{run}' is no folder of the sweep")
+    return path
 
 
 def state_of(job: Job) -> tuple[str, dict[str, Any]]:
