@@ -33,6 +33,9 @@ def processes():
     """Start processes that have imported everything already: a kill then hits the sweep, not the imports."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["frostline.commands.train", "frostline.commands.report", "frostline.commands.sweep", "wandb"])
+    first = context.Process(target=len, args=("",))  # which waits for the imports
+    first.start()
+    first.join()
     return context
 
 
