@@ -62,12 +62,11 @@ class GridsSweeper(BasicSweeper):  # type: ignore[misc]
         assert self.launcher is not None
         sweep_dir = Path(self.config.hydra.sweep.dir)
         jobs, composed = self.jobs(arguments)
-        configs = check_jobs([(sweep_dir / str(job.hydra.sweep.subdir), job) for job in composed])
+        folders = [sweep_dir / str(job.hydra.sweep.subdir) for job in composed]
+        configs = check_jobs(list(zip(folders, composed, strict=True)))
 
-        listed = [
-            Job(i, run_dir, job, identity(c))
-            for i, ((run_dir, _), job, c) in enumerate(zip(numbered, jobs, configs, strict=True))
-        ]
+        each = zip(folders, jobs, configs, strict=True)
+        listed = [Job(number, folder, job, identity(config)) for number, (folder, job, config) in enumerate(each)]
         record_jobs(sweep_dir, listed, sys.argv[1:])
         write_text(sweep_dir / SWEEP, OmegaConf.to_yaml(self.config))
         # A job keeps its directory, whatever number the launcher gives it among those that are left.

@@ -39,7 +39,7 @@ class CheckedLoader(ConfigLoaderImpl):  # type: ignore[misc]
         Raises:
             FrostlineError: it would run foreign code (:func:`frostline.trust.check_trust`).
         """
-        config = super().load_configuration(config_name, overrides, *args, **kwargs)
+        config: DictConfig = super().load_configuration(config_name, overrides, *args, **kwargs)
         check_trust(config, typed=[word.partition("=")[0].lstrip("+~") for word in overrides])
         return config
 
