@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -118,3 +119,30 @@ def test_a_run_that_stopped_early_does_not_train_on_when_it_is_resumed(frostline
     assert frostline("train", *words).status == 0
     assert_same(run_dir, finished(*words))
     assert curves(run_dir)["epoch"].max() == 1
+
+
+def test_a_changed_byte_in_the_state_to_resume_from_is_noticed_and_the_run_starts_afresh(
+    stopped, frostline, finished, tiny, tmp_path
+):
+    import torch
+
+    from frostline.strategies.trainer import is_readable
+
+    words, draw = ["train", *tiny[:-1], *STRATEGIES["full"]], random.Random()
+    assert stopped(signal.SIGTERM, *words).status == 75
+    (path,) = (tmp_path / "outputs/runs").glob("*/*/resume/last.ckpt")
+    content, whole = path.read_bytes(), torch.load(path, weights_only=True)["state_dict"]
+    for _ in range(40):
+        changed = bytearray(content)
+        changed[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(changed)
+        if is_readable(path):  # it hit what nobody reads, between the parts of the file
+            read = torch.load(path, weights_only=True)["state_dict"]
+            assert all(torch.equal(read[name], whole[name]) for name in whole)
+    weights = max(whole.values(), key=torch.Tensor.numel).numpy().tobytes()
+    changed = bytearray(content)
+    changed[content.index(weights) + len(weights) // 2] ^= 1
+    path.write_bytes(changed)
+    result = frostline(*words)
+    assert result.status == 0 and f"'{path}' is damaged; the run starts afresh" in result.err
+    assert_same(path.parents[1], finished(*words[1:]))

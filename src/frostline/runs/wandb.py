@@ -68,8 +68,10 @@ def start_wandb(config: Config, run_dir: Path, depth: int, blocks: int, run_id: 
     try:
         run = init(mode=wandb_mode())  # type: ignore[arg-type]
     except wandb.errors.Error as error:
-        log.warning("Weights & Biases cannot be reached (%s); runs are logged offline, and wandb sync uploads them later.", error)
+        reason = " ".join(str(error).split())
+        log.warning("Weights & Biases cannot be reached (%s); runs are logged offline, wandb sync uploads them later.", reason)
         os.environ["WANDB_MODE"] = "offline"  # the other jobs of this process need not try again
+        wandb.teardown()  # the run that failed keeps its id
         run = init(mode="offline")
     for name, best in (("val/accuracy", "max"), ("val/macro_f1", "max"), ("val/loss", "min")):
         run.define_metric(name, summary=best)
