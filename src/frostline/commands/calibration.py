@@ -23,7 +23,6 @@ from frostline.data.module import SentenceModule
 from frostline.encoder.cache import ActivationCache
 from frostline.encoder.load import Pretrained
 from frostline.encoder.passes import batches_of
-from frostline.encoder.quick import quicken
 from frostline.runs.curves import CurvesLogger
 from frostline.runs.memory import peak_memory_mb, reset_peak_memory
 from frostline.schema import AdamW, Config, Constant, FrozenStrategy, FullStrategy, GradualStrategy, Lbfgs, LpFtStrategy, Sgd
@@ -91,12 +90,11 @@ def speed_of(config: Config, pretrained: Pretrained, sentences: SentenceModule, 
 
     Args:
         config: a job of this kind.
-        pretrained: its encoder.
+        pretrained: its encoder, quickened.
         sentences: its sentences.
         steps: how many batches are timed of each.
     """
     config, device, classes = _alone(config), device_of(config), len(sentences.data.class_names)
-    quicken(pretrained.model, device)
     cache = ActivationCache(config.cache, Path(), pretrained, config.trainer.precision, device)
     reset_peak_memory()
     try:
@@ -212,7 +210,6 @@ def seconds_to_encode(encoding: Encoding, pretrained: Pretrained, keys: set[byte
     if not missing:
         return 0.0
     config = _alone(encoding.jobs[0].config)
-    quicken(pretrained.model, device_of(config))
     batches = batches_of(missing)
     first, *others = spread(batches, [sum(missing[key][0].lengths[missing[key][1]] for key in batch) for batch in batches], steps)
     cache = ActivationCache(config.cache, Path(), pretrained, config.trainer.precision, device_of(config))

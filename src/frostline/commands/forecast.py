@@ -20,6 +20,7 @@ from frostline.data.sentences import load_data
 from frostline.encoder.cache import ActivationCache
 from frostline.encoder.load import Pretrained, has_weights, load_encoder, stand_in
 from frostline.encoder.outline import outline
+from frostline.encoder.quick import quicken
 from frostline.once import Once
 from frostline.runs.manifest import surroundings
 from frostline.runs.wandb import finish_wandb, start_wandb
@@ -74,6 +75,7 @@ class Forecast:
                 self._encoders[key] = stand_in(config.model, cache_dir, STAND_IN_BLOCKS)
             else:
                 self._encoders[key] = load_encoder(config.model, cache_dir)
+            quicken(self._encoders[key].model, device_of(config))  # as every run does; what the cache holds goes by it, too
             self._loading[key] = time.perf_counter() - began
         return self._encoders[key]
 
