@@ -103,7 +103,8 @@ def test_a_checkpoint_of_updates_makes_the_encoder_that_was_trained(
         for tensor in module.trained_state().values():
             tensor += torch.randn(tensor.shape, generator=torch.Generator().manual_seed(tensor.numel()))
     hashes = {"weights_hash": pretrained.weights_hash, "tokenizer_hash": pretrained.tokenizer_hash}
-    save_checkpoint(module, tmp_path / "checkpoint", {"model": "tiny", "update_scale": 5.0 / 2, **hashes})
+    rest = {"model": "tiny", "class_names": ["a", "b"], "layer": None, "C": None, "update_scale": 5.0 / 2}
+    save_checkpoint(module, tmp_path / "checkpoint", rest | hashes)
 
     pointer, state = read_checkpoint(tmp_path, pretrained)
     weights = adapted_weights(pretrained, pointer, state)

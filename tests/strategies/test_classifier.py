@@ -315,7 +315,8 @@ def test_a_state_of_another_strategy_is_refused_and_changes_nothing(change: str)
 
 
 def pointer(pretrained: Pretrained) -> dict[str, Any]:
-    return {"model": "tiny", "weights_hash": pretrained.weights_hash, "tokenizer_hash": pretrained.tokenizer_hash}
+    hashes = {"weights_hash": pretrained.weights_hash, "tokenizer_hash": pretrained.tokenizer_hash}
+    return {"model": "tiny", "class_names": ["a", "b"], "layer": None, "C": None, **hashes}
 
 
 @pytest.fixture

@@ -19,6 +19,10 @@ from frostline.runs.reading import read_json
 from frostline.strategies.classifier import Classifier
 
 WEIGHTS, POINTER = "trained.safetensors", "checkpoint.json"
+ENTRIES: dict[str, tuple[type, ...]] = {  # of a pointer, and what they may be
+    **dict.fromkeys(("model", "weights_hash", "tokenizer_hash"), (str,)),
+    **{"class_names": (list,), "layer": (int, type(None)), "C": (int, float, type(None))},
+}
 
 
 def save_checkpoint(module: Classifier, folder: Path, pointer: dict[str, Any]) -> None:
@@ -44,6 +48,12 @@ def read_pointer(run_dir: Path) -> dict[str, Any]:
     checksum = pointer.pop("sha256", None)  # checkpoints of earlier versions have none
     if checksum not in (None, _own_checksum(pointer)):
         raise FrostlineError(f"'{path}' is damaged: its content is not what was written.")
+    for name, kinds in ENTRIES.items():
+        value = pointer.get(name, ...)
+        if not isinstance(value, kinds) or isinstance(value, bool) or value == []:
+            raise FrostlineError(f"'{path}' is damaged: it has no usable '{name}'.")
+    if not all(isinstance(name, str) for name in pointer["class_names"]):
+        raise FrostlineError(f"'{path}' is damaged: its 'class_names' are not all texts.")
     return pointer
 
 
