@@ -67,7 +67,7 @@ def check_trust(config: DictConfig, typed: Collection[str] = ()) -> None:
         elif path[:3] == ("hydra", "job", "env_set"):
             if value and not (len(path) == 4 and (name in MAY_SET or is_allowed(name))):
                 raise FrostlineError(f"{key} would set an environment variable for the run; {_allow(name)}")
-        elif path[:2] == ("hydra", "launcher") and any(word in COMMANDS or word.endswith("_commands") for word in path):
+        elif runs_commands(key):
             if value and not is_allowed(key) and not any(f"{key}.".startswith(f"{word}.") for word in typed):
                 raise FrostlineError(f"{key} would run {value!r:.80}; give it on the command line, or {_allow(key, '')}")
         elif key == "hydra.job.name" and "/" in str(value):
@@ -76,6 +76,12 @@ def check_trust(config: DictConfig, typed: Collection[str] = ()) -> None:
             raise FrostlineError(
                 f"{key} holds a password or a token, and would be written to config.yaml; leave it in the environment."
             )
+
+
+def runs_commands(key: str) -> bool:
+    """Whether a key holds shell commands of a launcher."""
+    path = key.split(".")
+    return path[:2] == ["hydra", "launcher"] and any(word in COMMANDS or word.endswith("_commands") for word in path)
 
 
 def leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

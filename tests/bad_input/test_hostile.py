@@ -221,6 +221,30 @@ def test_what_the_user_allows_by_name_is_made(frostline: Frostline, tmp_path: Pa
     assert_refused(frostline("train", *TINY, "data.train=x.csv", *way_out, env=allowed), "mine.Callback")
 
 
+RECORDS: dict[str, tuple[Any, list[str]]] = {
+    "a target": (["model=tiny", "+hydra.callbacks.a._target_=os.system"], ["hydra.callbacks.a._target_ is 'os.system'"]),
+    "a shell command": (
+        ["hydra.launcher.setup=[x]", "hydra/launcher=submitit_slurm"],
+        ["hydra.launcher.setup=…", "give it again"],
+    ),
+    "a launcher with one": (["hydra.launcher={setup:[x]}"], ["hydra.launcher=…", "give it again"]),
+    "a pickle": (["--experimental-rerun", "config.pickle", "model=tiny"], ["--experimental-rerun reads a pickle"]),
+    "no words": ("model=tiny", ["jobs.json", "damaged"]),
+}
+
+
+@pytest.mark.parametrize(("command", "said"), RECORDS.values(), ids=RECORDS)
+def test_what_a_sweep_was_begun_with_is_no_way_in(
+    frostline: Frostline, tmp_path: Path, mark: Path, command: Any, said: list[str]
+) -> None:
+    (tmp_path / "config.pickle").write_bytes(pickle.dumps(Payload(mark)))
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "jobs.json").write_text(json.dumps({"command": command, "jobs": []}))
+    assert_refused(frostline("train", f"resume={tmp_path / 'sweep'}"), *said)
+    assert not mark.exists()
+    assert_nothing_trained(tmp_path)
+
+
 # --- snapshots and run directories -----------------------------------------------------------------------------------
 
 SNAPSHOTS: dict[str, tuple[Callable[[str], str], list[str]]] = {

@@ -157,8 +157,10 @@ def options_first(words: Sequence[str]) -> list[str]:
     """Return a command line in the order that Hydra wants: ``-m`` before the overrides.
 
     Raises:
-        FrostlineError: an override has no key.
+        FrostlineError: an override has no key, or Hydra would read a pickle.
     """
+    if any(word.startswith("--exp") for word in words):  # argparse takes it in short, too
+        raise FrostlineError("--experimental-rerun reads a pickle, which could run anything; use frostline reproduce run=….")
     if nameless := [word for word in words if word.startswith("=")]:
         raise FrostlineError(f"'{nameless[0]}' has no key; write key=value, without spaces around the sign.")
     return sorted(words, key=lambda word: word not in ("-m", "--multirun"))
