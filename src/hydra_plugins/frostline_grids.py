@@ -99,8 +99,8 @@ class GridsSweeper(BasicSweeper):  # type: ignore[misc]
             words = [f"{k}={v}" for k, v in {**self.params, **grid}.items()] + list(arguments)
             jobs += [job for job in self.split_arguments(parser.parse_overrides(words), None)[0] if job not in jobs]
         composed = []
-        bar = {"console": Console(stderr=True), "transient": True, "disable": not sys.stderr.isatty()}
-        for number, job in enumerate(track(jobs, "Composing jobs", **bar)):
+        console, is_quiet = Console(stderr=True), not sys.stderr.isatty()
+        for number, job in enumerate(track(jobs, "Composing jobs", console=console, transient=True, disable=is_quiet)):
             composed.append(loader.load_sweep_config(self.config, job))
             with open_dict(composed[-1]):
                 composed[-1].hydra.job.num = number

@@ -94,7 +94,7 @@ class Forecast:
     def sharing(self, jobs: Sequence[Job]) -> Part:
         """Return what is loaded for the jobs of a process, which share it as long as they follow one another."""
         keys = [(encoder_key(job.config.model), job.config.data.label) for job in jobs]
-        changes = [now for before, now in zip([("", ""), *keys], keys, strict=False) for now in set(now) - set(before)]
+        changes = [key for before, now in zip([("", ""), *keys], keys, strict=False) for key in set(now) - set(before)]
         total = 0.0 if self.options.gflops else sum(self._loading[key] for key in changes)
         return Part("weights and sentences", total)
 

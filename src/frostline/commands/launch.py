@@ -149,7 +149,7 @@ def compose_jobs(config_name: str, words: Sequence[str]) -> tuple[list[tuple[Pat
             raise FrostlineError(
                 "The jobs of this sweep are chosen while it is running, so there is nothing to list; leave hydra/sweeper out."
             )
-        composed = sweeper.jobs(OmegaConf.to_container(sweep.hydra.overrides.task))[1]
+        composed = sweeper.jobs([str(word) for word in sweep.hydra.overrides.task])[1]
         return [(Path(sweep.hydra.sweep.dir) / str(job.hydra.sweep.subdir), job) for job in composed], True
 
 

@@ -97,10 +97,10 @@ class Job:
         after_epochs = ["validation", *(["train"] if config.callbacks.dynamics else [])]
         each = np.concatenate([scored[name] for name in after_epochs])
         final = np.concatenate([scored[name] for name in scored if name != "validation"])  # that of the best epoch is known
-        units = [forward(shape, 1, tokens) for tokens in (padded(batches, lengths["train"]), each, final)]
+        train, after, end = (forward(shape, 1, tokens) for tokens in (padded(batches, lengths["train"]), each, final))
         trains_weights = not isinstance(config.strategy, LoraStrategy | BitFitStrategy)
         cached = min(depths) if self.asks.depths or (min(depths) == shape.blocks and self.asks.poolings) else 0
-        flops, uncached = (run_flops(shape, depths, *units, spared, trains_weights) for spared in (cached, 0))
+        flops, uncached = (run_flops(shape, depths, train, after, end, spared, trains_weights) for spared in (cached, 0))
         tokens = len(depths) * int(each.sum()) + int(final.sum())
         return Work(*known, tokens, 0, flops, uncached)
 

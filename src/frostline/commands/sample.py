@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from frostline.commands.planned import padded
 from frostline.data.batching import BatchRows
 from frostline.data.module import SentenceModule, Split
+from frostline.data.sentences import LabelledData
 
 
 def spread(items: Sequence[Any], sizes: Sequence[float], count: int) -> list[Any]:
@@ -36,7 +37,8 @@ class Sample(LightningDataModule):
 
     def __init__(self, of: SentenceModule | Sample, batches: dict[str, list[list[int]]]):
         super().__init__()
-        self.data, self.batch_tokens = of.data, None
+        self.data: LabelledData = of.data
+        self.batch_tokens = None
         self.splits: dict[str, Split] = {}
         self.batches: dict[str, list[BatchRows]] = {}
         for name, chosen in batches.items():

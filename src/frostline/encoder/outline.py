@@ -49,7 +49,7 @@ def outline(config: ModelConfig, cache_dir: Path) -> Outline:
 
         loaded = from_hub(AutoConfig, name, revision)
         family_of(loaded.model_type)
-        feed_forward = next((found for name in FEED_FORWARD if (found := getattr(loaded, name, None))), 4 * loaded.hidden_size)
+        feed_forward = next(filter(None, (getattr(loaded, name, None) for name in FEED_FORWARD)), 4 * loaded.hidden_size)
         found = {key: getattr(loaded, key) for key in keys[:-1]} | {keys[-1]: feed_forward}
     model_type, blocks, positions, width, feed_forward = (found[key] for key in keys)
     reserved = family_of(model_type).reserved_positions
