@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from frostline.errors import FrostlineError, choices, nearest
+from frostline.runs.files import alone
 from frostline.trust import without_secrets
 
 
@@ -89,7 +90,7 @@ _MOVE = "point paths.cache_dir or FROSTLINE_CACHE"
 def fetch(name: str, cache_dir: Path) -> Path:
     """Return the folder with an asset's files, downloading them on the first call on this machine.
 
-    Processes that call this at once do the work twice, but each sees a whole folder or none.
+    Of processes that call this at once, one downloads, and the others wait for it; each sees a whole folder or none.
 
     Args:
         name: a key of :data:`ASSETS`.
@@ -108,19 +109,11 @@ def fetch(name: str, cache_dir: Path) -> Path:
     folder = cache_dir / "assets" / f"{name}-{asset.sha256[:12]}"
     if folder.is_dir():
         return folder
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # On the cache's file system, so that the rename is atomic; removed whatever happens.
-        with (
-            tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch,
-            Progress(*columns, console=Console(stderr=True)) as progress,
-        ):
-            task = progress.add_task(f"Fetching {name} (once per machine)", total=None)
-            archive = _download(asset, Path(scratch) / "download")
-            progress.update(task, description=f"Extracting {name} (once per machine)")
-            extract(archive, asset.sha256, asset.members, Path(scratch) / "files", asset.inner)
-            _move_into_place(Path(scratch) / "files", folder)
+        with alone(folder.parent / f".{folder.name}.lock"):
+            if not folder.is_dir():
+                _fetch(name, asset, folder)
     except OSError as error:
         raise _cannot_write(asset, cache_dir, error) from None
     return folder
@@ -172,6 +165,20 @@ def _of_tar(archive: tarfile.TarFile, name: str) -> IO[bytes] | None:
     """Return a member's content; None if it is a folder, a link or a device."""
     member = archive.getmember(name)
     return archive.extractfile(member) if member.isfile() else None
+
+
+def _fetch(name: str, asset: Asset, folder: Path) -> None:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    # On the cache's file system, so that the rename is atomic; removed whatever happens.
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as scratch,
+        Progress(*columns, console=Console(stderr=True)) as progress,
+    ):
+        task = progress.add_task(f"Fetching {name} (once per machine)", total=None)
+        archive = _download(asset, Path(scratch) / "download")
+        progress.update(task, description=f"Extracting {name} (once per machine)")
+        extract(archive, asset.sha256, asset.members, Path(scratch) / "files", asset.inner)
+        _move_into_place(Path(scratch) / "files", folder)
 
 
 def _download(asset: Asset, folder: Path) -> Path:

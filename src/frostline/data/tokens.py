@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from frostline.runs.files import sha256_of, write_text
+from frostline.runs.files import alone, sha256_of, write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -109,6 +110,8 @@ def tokenise(
 ) -> Tokens:
     """Tokenise a split's ``text`` (and ``text_pair``), or read the undamaged tokens of an equal split from the cache.
 
+    Of processes that call this at once, one tokenises, and the others wait for it.
+
     Args:
         split: the sentences.
         split_hash: hash of its content; with the tokenizer's and ``max_length`` it is the key on disk.
@@ -125,26 +128,28 @@ def tokenise(
     def encode(rows: dict[str, list[str]]) -> dict[str, Any]:
         return _encode(rows["text"], rows.get("text_pair"), tokenizer, max_length)
 
-    path, checksum = folder / f"{key}.arrow", folder / f"{key}.sha256"
-    is_whole = path.is_file() and checksum.is_file() and checksum.read_bytes() == sha256_of(path).encode()
+    path = folder / f"{key}.arrow"
+    is_whole = _is_whole(path)
     was_quiet = datasets.are_progress_bars_disabled()
     if len(split) < SHOW_PROGRESS_FROM:
         datasets.disable_progress_bars()
     try:
-        stored = split.map(
-            encode,
-            batched=True,
-            remove_columns=split.column_names,
-            cache_file_name=str(path),
-            load_from_cache_file=is_whole,  # else it is replaced
-            new_fingerprint=key,
-            desc="Tokenising",
-        )
+        with nullcontext() if is_whole else alone(path.with_suffix(".lock")):
+            is_whole = is_whole or _is_whole(path)  # by now
+            stored = split.map(
+                encode,
+                batched=True,
+                remove_columns=split.column_names,
+                cache_file_name=str(path),
+                load_from_cache_file=is_whole,  # else it is replaced
+                new_fingerprint=key,
+                desc="Tokenising",
+            )
+            if not is_whole and path.is_file():  # there is none of no sentences
+                write_text(path.with_suffix(".sha256"), sha256_of(path))
     finally:
         if not was_quiet:
             datasets.enable_progress_bars()
-    if not is_whole and path.is_file():  # there is none of no sentences
-        write_text(checksum, sha256_of(path))
     ids = stored.data.column("input_ids").combine_chunks()
     types = stored.data.column("token_type_ids").combine_chunks() if with_types else None
     return Tokens(
@@ -154,6 +159,11 @@ def tokenise(
         truncated=sum(stored.data.column("truncated").to_pylist()),
         pad_id=int(tokenizer.pad_token_id),
     )
+
+
+def _is_whole(path: Path) -> bool:
+    checksum = path.with_suffix(".sha256")
+    return path.is_file() and checksum.is_file() and checksum.read_bytes() == sha256_of(path).encode()
 
 
 def _encode(
