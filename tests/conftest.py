@@ -77,7 +77,16 @@ def frostline(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, 
         capsys.readouterr()
         with monkeypatch.context() as during:
             # What a command sets for its child processes must not reach the next command.
-            for name in ("HYDRA_FULL_ERROR", "FROSTLINE_SWEEP_JOBS", "FROSTLINE_SWEEP_STARTED", "FROSTLINE_SWEEP_FROZEN"):
+            for name in (
+                "HYDRA_FULL_ERROR",
+                "FROSTLINE_SWEEP_JOBS",
+                "FROSTLINE_SWEEP_STARTED",
+                "FROSTLINE_SWEEP_FROZEN",
+                "FROSTLINE_SWEEP_AT_ONCE",
+                "FROSTLINE_SWEEP_GPUS",
+                "SBATCH_REQUEUE",
+                "SRUN_CPUS_PER_TASK",
+            ):
                 during.setenv(name, "")
                 during.delenv(name)
             for name, value in {**surroundings, **(env or {})}.items():

@@ -14,6 +14,10 @@ class DivergedError(FrostlineError):
     """The training loss became NaN or infinite; the run ends, the rest of a sweep goes on."""
 
 
+class PrunedError(FrostlineError):
+    """A search has given a run up before its last epoch; that is no failure."""
+
+
 def nearest(word: str, valid: Iterable[str]) -> str:
     """Return the hint ``"; did you mean 'x'?"`` for the valid word closest to ``word``, or ``""`` if none is near.
 

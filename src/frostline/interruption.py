@@ -40,13 +40,15 @@ class Interrupted(SystemExit):
 def interruptible() -> Iterator[None]:
     """Raise :class:`Interrupted` at a SIGTERM or a Ctrl-C within the block; in the main thread, which alone gets signals.
 
-    While that ends the block in order, further SIGTERMs change nothing, and a second Ctrl-C ends it at once.
+    While that ends the block in order, further SIGTERMs change nothing, and a second Ctrl-C ends it at once. A signal that
+    somebody else handles is left to them: on a cluster, submitit waits for the one that lets it put the job back into the queue.
     """
     global _ending
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is _interrupt:
         yield
         return
-    before = {number: signal.signal(number, _interrupt) for number in STATUS}
+    free = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)
+    before = {number: signal.signal(number, _interrupt) for number in STATUS if signal.getsignal(number) in free}
     try:
         yield
     finally:

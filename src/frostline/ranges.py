@@ -72,12 +72,13 @@ def some_of(choices: Collection[str]) -> Rule:
 
 
 POSITIVE: Rule = (lambda v: v > 0, "greater than 0")
+AT_LEAST_ZERO: Rule = (lambda v: is_whole(v) and v >= 0, "a whole number of at least 0")
 NOT_NEGATIVE: Rule = (lambda v: v >= 0, "0 or greater")
 AT_LEAST_ONE: Rule = (lambda v: is_whole(v) and v >= 1, "a whole number of at least 1")
 OPEN_SHARE: Rule = (lambda v: 0 < v < 1, "between 0 and 1")
 SHARE_FROM_0: Rule = (lambda v: 0 <= v < 1, "in [0, 1)")
 SHARE: Rule = (lambda v: 0 <= v <= 1, "in [0, 1]")
-SEED: Rule = (lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295")
+SEED: Rule = (lambda v: is_whole(v) and 0 <= v < 2**32, "a whole number from 0 to 4294967295")
 
 # Every rule is a test and its words, or the choices. Null passes where the type allows it.
 RANGES: dict[str, Rule] = {
@@ -197,6 +198,17 @@ RANGES: dict[str, Rule] = {
     "measure.counterfactual.dialect_sentences": NOT_NEGATIVE,
     "measure.amplification.permutations": AT_LEAST_ONE,
     "measure.amplification.seed": SEED,
+    "hydra.launcher.n_jobs": (lambda v: is_whole(v) and v != 0, "a number of jobs, or -1 for one a core"),
+    "hydra.launcher.timeout_min": AT_LEAST_ONE,
+    "hydra.launcher.max_num_timeout": AT_LEAST_ZERO,
+    "hydra.launcher.array_parallelism": AT_LEAST_ONE,
+    "hydra.sweeper.max_batch_size": AT_LEAST_ONE,
+    "hydra.sweeper.n_trials": AT_LEAST_ONE,
+    "hydra.sweeper.sampler": ("tpe", "random"),
+    "hydra.sweeper.pruner": ("median", "hyperband", "none"),
+    "hydra.sweeper.startup_trials": AT_LEAST_ZERO,
+    "hydra.sweeper.warmup_epochs": AT_LEAST_ZERO,
+    "hydra.sweeper.seed": SEED,
     "claim.effect": EFFECTS,
     "claim.supported": ("above", "below"),
     "claim.min_seeds": AT_LEAST_ONE,

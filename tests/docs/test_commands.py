@@ -51,11 +51,14 @@ def commands(page: str) -> list[list[str]]:
 def jobs(overrides: list[str]) -> list[list[str]]:
     """Return so many jobs of a sweep that every value is in one of them."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import IntervalSweep, Override
 
-    values = [
-        list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else [parsed.get_value_element_as_str()]
-        for parsed in OverridesParser.create().parse_overrides(overrides)
-    ]
+    def values_of(parsed: Override) -> list[str]:
+        if isinstance(interval := parsed.value(), IntervalSweep):
+            return [str(interval.start), str(interval.end)]
+        return list(parsed.sweep_string_iterator()) if parsed.is_sweep_override() else [parsed.get_value_element_as_str()]
+
+    values = [values_of(parsed) for parsed in OverridesParser.create().parse_overrides(overrides)]
     keys = [word.partition("=")[0] for word in overrides]
     most = max(map(len, values), default=1)
     return [[f"{key}={of_key[i % len(of_key)]}" for key, of_key in zip(keys, values, strict=True)] for i in range(most)]
@@ -137,6 +140,7 @@ def test_commands_are_found():
 
 
 def test_a_sweep_is_looked_at_value_by_value():
+    assert jobs(["a=interval(0.5, 2)", "b=1"]) == [["a=0.5", "b=1"], ["a=2.0", "b=1"]]
     assert jobs(["a=1,2,3", "b=[x,y]", "c=p,q"]) == [
         ["a=1", "b=[x,y]", "c=p"],
         ["a=2", "b=[x,y]", "c=q"],

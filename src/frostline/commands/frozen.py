@@ -11,6 +11,7 @@ from collections.abc import Collection
 
 import torch
 
+from frostline.commands.sweep_facts import FROZEN
 from frostline.data.module import SentenceModule
 from frostline.data.splits import SPLITS
 from frostline.data.tokens import Tokens
@@ -19,7 +20,6 @@ from frostline.encoder.store import NoRoom
 from frostline.schema import Config, LpFtStrategy
 from frostline.strategies import Classifier
 from frostline.strategies.lp_ft import start_from_probe
-from hydra_plugins.frostline_grids import FROZEN
 
 log = logging.getLogger(__name__)
 

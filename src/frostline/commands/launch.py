@@ -197,6 +197,8 @@ def hydra_sentence(error: Exception, command: str, argv: Sequence[str]) -> str:
         return unknown_key(key, command, argv)
     if found := re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text):
         group, choice = found.groups()
+        if (group, choice) == ("hydra/launcher", "ray"):
+            return "hydra/launcher=ray needs the package hydra-ray-launcher, which docs/cluster.md says how to install."
         valid = choices_of(group)
         return f"'{choice}' is not a choice of {group}{nearest(choice, valid) or '.'} Choices are: {', '.join(valid)}."
     if found := re.search(r"In '[^']*': Could not find '([^']+)'|Cannot find primary config '([^']+)'", text):
@@ -234,7 +236,13 @@ def unknown_key(key: str, command: str, argv: Sequence[str]) -> str:
 
 def choices_of(group: str) -> list[str]:
     """Return the choices of a configuration group."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    from hydra.core.config_store import ConfigStore  # Hydra's own choices and those of its plugins
+
+    node = ConfigStore.instance().repo
+    for part in group.split("/"):
+        node = node.get(part, {})
+    files = {path.stem for path in (CONF / group).glob("*.yaml")}
+    return sorted(files | {name.removesuffix(".yaml") for name in node if name.endswith(".yaml")})
 
 
 def groups() -> list[str]:

@@ -41,7 +41,7 @@ def report(sweep_dir: Path, table: str = "terminal") -> int:
     content = read_content(sweep_dir, results)
     console = Console(quiet=table in FORMS)
     console.width = max(console.width, 110)  # so that a log file gets whole lines
-    print_table(content.arms, content.unfinished, console)
+    print_table(content.arms, content.unfinished, console, content.pruned)
     if content.arms:
         console.print(Text(visible("\n".join(content.words["answer"]))))
     for name, words in content.words["layers"]:

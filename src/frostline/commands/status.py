@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from frostline.runs.directory import CONFIG
+from frostline.runs.directory import CONFIG, DONE
 from frostline.runs.jobs import jobs_in, state_of
 
 COLOURS = {"finished": "green", "running": "cyan", "failed": "red", "diverged": "red", "damaged": "red"}
@@ -27,7 +27,7 @@ def status(sweep_dir: Path) -> int:
         sweep_dir: its directory.
 
     Returns:
-        The exit status: 0 if all jobs have finished, else 1.
+        The exit status: 0 if all jobs have finished, or were pruned, else 1.
 
     Raises:
         FrostlineError: it is no sweep's and no run's directory.
@@ -47,7 +47,7 @@ def status(sweep_dir: Path) -> int:
     console.width = max(console.width, 110)  # so that a log file gets whole lines
     console.print(table)
     console.print(f"\n{in_words(states)}")
-    return int(any(state != "finished" for state, _ in states))
+    return int(any(state not in DONE for state, _ in states))
 
 
 def in_words(states: Sequence[tuple[str, dict[str, Any]]]) -> str:

@@ -16,12 +16,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from frostline.errors import FrostlineError
+from frostline.commands.placement import end_with_launcher, take_place
+from frostline.commands.sweep_facts import AT_ONCE, FROZEN, GPUS, JOBS, STARTED, take_facts
+from frostline.errors import FrostlineError, PrunedError
 from frostline.interruption import STATUS, Interrupted
 from frostline.once import Once
 from frostline.schema import Config
 from frostline.terminal import told
-from hydra_plugins.frostline_grids import FROZEN, JOBS, STARTED
 
 log = logging.getLogger(__name__)
 ONCE = Once()  # weights and sentences that the jobs of this process share
@@ -34,15 +35,24 @@ def run_job(config: Config) -> int:
         0, or 1 if the job failed.
     """
     hydra = HydraConfig.get()
-    run_dir = Path(hydra.runtime.output_dir)
+    run_dir, sweep_dir = Path(hydra.runtime.output_dir), Path(hydra.sweep.dir)
+    facts = take_facts(sweep_dir)
     log.info("%s %s", sweep_progress(hydra.job.num), " ".join(hydra.overrides.task))
     if config.trainer.devices != 1 or config.trainer.num_nodes > 1:
         return run_apart(run_dir, list(hydra.overrides.task))
+    if str(hydra.launcher.get("_target_")).endswith(".JoblibLauncher"):
+        end_with_launcher()
+    take_place(hydra.job.num, int(facts.get(AT_ONCE, 0)), [gpu for gpu in facts.get(GPUS, "").split(",") if gpu], sweep_dir)
+    from frostline.commands.search import trial_of
     from frostline.commands.train import train  # not before: it takes seconds
     from frostline.runs.directory import TakenError
 
     try:
-        train(config, run_dir, group=Path(hydra.sweep.dir).name, once=ONCE)
+        report = trial_of(run_dir, hydra.sweeper, config.trainer.max_epochs)
+        train(config, run_dir, group=sweep_dir.name, once=ONCE, report=report)
+        return 0
+    except PrunedError as pruned:
+        log.info("Job %s: %s", run_dir.name, pruned)
         return 0
     except TakenError as error:  # two processes share one sweep
         log.info("Passed over: %s", error)
@@ -104,11 +114,16 @@ class SweepEnd(Callback):  # type: ignore[misc]
         """Write and show the results.
 
         Raises:
-            SystemExit: a job failed.
+            SystemExit: a job failed, or there is nothing to report.
         """
+        from frostline.commands.launch import tell
         from frostline.commands.report import report
 
         ONCE.forget()
         os.environ.pop(FROZEN, None)
-        if report(Path(config.hydra.sweep.dir)):
+        try:
+            failed = report(Path(config.hydra.sweep.dir))
+        except Exception as error:  # which Hydra would warn of, and forget
+            raise SystemExit(tell(error, "train", [])) from None
+        if failed:
             raise SystemExit(1)

@@ -21,7 +21,7 @@ from frostline.data.sentences import load_data
 from frostline.encoder.cache import ActivationCache
 from frostline.encoder.load import Pretrained, load_encoder
 from frostline.encoder.quick import quicken
-from frostline.errors import FrostlineError
+from frostline.errors import FrostlineError, PrunedError
 from frostline.interruption import Interrupted, interruptible
 from frostline.measures.scores import score
 from frostline.once import Once
@@ -39,6 +39,7 @@ from frostline.strategies.averaging import AverageWeights
 from frostline.strategies.checkpoint import save_checkpoint
 from frostline.strategies.dynamics import TrainingDynamics
 from frostline.strategies.predict import predict
+from frostline.strategies.pruning import Pruning, Report
 from frostline.strategies.rehearsal import attach_reading
 from frostline.strategies.remedies import interpolate
 from frostline.strategies.trainer import KeepBest, Resume, build_trainer, is_readable
@@ -46,7 +47,9 @@ from frostline.strategies.trainer import KeepBest, Resume, build_trainer, is_rea
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, run_dir: Path, group: str | None = None, once: Once | None = None) -> dict[str, float]:
+def train(
+    config: Config, run_dir: Path, group: str | None = None, once: Once | None = None, report: Report | None = None
+) -> dict[str, float]:
     """Run one configuration and fill its run directory.
 
     Args:
@@ -54,6 +57,7 @@ def train(config: Config, run_dir: Path, group: str | None = None, once: Once | 
         run_dir: where everything is written. If this very run was killed there, it is resumed.
         group: the W&B group of a sweep's runs.
         once: shares weights and sentences with other runs of this process.
+        report: of a search: takes the monitored metric and the epoch (from 0), and says whether to give the run up.
 
     Returns:
         The final metrics, as in ``metrics.json``; empty in the child processes of a distributed run.
@@ -61,16 +65,20 @@ def train(config: Config, run_dir: Path, group: str | None = None, once: Once | 
     Raises:
         FrostlineError: bad input, a directory of another run, a diverged loss.
         Interrupted: after a SIGTERM or a Ctrl-C; the run goes on when it is started again.
+        PrunedError: ``report`` says so.
     """
     run = RunDirectory(run_dir, config)
     try:
         with interruptible(), run.running():
-            metrics = _train(config, run, group, once or Once())
+            metrics = _train(config, run, group, once or Once(), report)
             finish_wandb(metrics, exit_code=0)
         return metrics
     except Interrupted as end:
         end.directory = run_dir
         finish_wandb({}, exit_code=end.code, goes_on=True)
+        raise
+    except PrunedError:
+        finish_wandb({"pruned": True}, exit_code=0)
         raise
     except Exception as error:
         if sentence := disk_trouble(error, [run_dir, Path(config.paths.cache_dir)]):
@@ -80,7 +88,7 @@ def train(config: Config, run_dir: Path, group: str | None = None, once: Once | 
         finish_wandb({}, exit_code=1)  # only if an exception left it open
 
 
-def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> dict[str, float]:
+def _train(config: Config, run: RunDirectory, group: str | None, once: Once, report: Report | None) -> dict[str, float]:
     quieten()
     reset_peak_memory()
     cache_dir, cpu = Path(config.paths.cache_dir), torch.device("cpu")
@@ -158,6 +166,8 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once) -> 
     if isinstance(averaging := config.remedy.get("averaging"), Averaging):
         steps = datamodule.training_steps(config.trainer.max_epochs, config.trainer.accumulate_grad_batches)
         callbacks.append(AverageWeights(averaging.last_share, steps))
+    if report is not None:
+        callbacks.append(Pruning(config.callbacks.monitor, report))
     trainer = build_trainer(config, run.path, loggers, callbacks)
 
     resume_from = state_to_resume(config, run)

@@ -36,8 +36,14 @@ def cells(arms: Sequence[Arm]) -> tuple[list[str], list[list[str]]]:
     return titles, rows
 
 
-def notes(arms: Sequence[Arm], failures: int) -> list[str]:
-    """Return what a reader must know to read the table, a sentence a note; ``failures`` counts unfinished jobs."""
+def notes(arms: Sequence[Arm], failures: int, pruned: int = 0) -> list[str]:
+    """Return what a reader must know to read the table, a sentence a note.
+
+    Args:
+        arms: of the table.
+        failures: how many jobs did not finish.
+        pruned: how many jobs a search gave up.
+    """
     said = []
     if any(len(arm.lrs_tried) > 1 for arm in arms):
         said.append("Learning rates were chosen by mean validation accuracy over seeds; test took no part.")
@@ -60,11 +66,14 @@ def notes(arms: Sequence[Arm], failures: int) -> list[str]:
     if failures:
         jobs = "1 job did not finish and is" if failures == 1 else f"{failures} jobs did not finish and are"
         said.append(f"{jobs} left out.")
+    if pruned:
+        jobs = "1 job that the search gave up is" if pruned == 1 else f"{pruned} jobs that the search gave up are"
+        said.append(f"{jobs} left out.")
     return said
 
 
-def print_table(arms: Sequence[Arm], failures: int, console: Console) -> None:
-    """Print the comparison of arms (cells as in :func:`cells`) and its notes; ``failures`` counts unfinished jobs."""
+def print_table(arms: Sequence[Arm], failures: int, console: Console, pruned: int = 0) -> None:
+    """Print the comparison of arms (cells as in :func:`cells`) and its notes, whose arguments the others are."""
     if arms:
         titles, rows = cells(arms)
         table = Table(box=None, header_style="bold", pad_edge=False)
@@ -76,7 +85,7 @@ def print_table(arms: Sequence[Arm], failures: int, console: Console) -> None:
         console.print(table)
     else:
         console.print("No run has finished yet.")
-    for note in notes(arms, failures):
+    for note in notes(arms, failures, pruned):
         console.print(Text(visible(note), style="dim"))
 
 

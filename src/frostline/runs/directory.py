@@ -1,4 +1,4 @@
-"""The life of a run directory: new, running, finished, failed, diverged or interrupted; and how a killed run is found again."""
+"""The life of a run directory: new, running, finished, failed, diverged, pruned, interrupted; how a killed run is found again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from frostline.config import identity, to_yaml
-from frostline.errors import DivergedError, FrostlineError
+from frostline.errors import DivergedError, FrostlineError, PrunedError
 from frostline.interruption import Interrupted
 from frostline.runs.files import write_json, write_text
 from frostline.runs.reading import read_manifest
@@ -23,6 +23,7 @@ from frostline.schema import Config
 from frostline.trust import without_secrets
 
 MANIFEST, CONFIG, ERROR, LOCK, RESUME = "manifest.json", "config.yaml", "error.txt", ".lock", "resume"
+DONE = ("finished", "pruned")  # what leaves nothing to be run
 PATIENCE = 0.3  # seconds: longer than another process takes that only looks whether a directory is taken
 
 
@@ -89,6 +90,9 @@ class RunDirectory:
             except Interrupted as end:
                 self.end("interrupted", end)
                 raise
+            except PrunedError:
+                self.end("pruned", None)
+                raise
             except Exception as error:
                 self.end("diverged" if isinstance(error, DivergedError) else "failed", error)
                 raise
@@ -126,7 +130,7 @@ class RunDirectory:
         message = None if error is None else without_secrets(str(error)) or type(error).__name__
         code = 0 if error is None else error.code if isinstance(error, Interrupted) else 1
         self.record(status=status, error=message, ended=_now(), exit_status=code, seconds=round(seconds, 3))
-        if status in ("finished", "diverged"):
+        if status in ("finished", "diverged", "pruned"):
             shutil.rmtree(self.path / RESUME, ignore_errors=True)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from frostline.errors import FrostlineError
-from frostline.runs.directory import MANIFEST, is_at_work
+from frostline.runs.directory import DONE, MANIFEST, is_at_work
 from frostline.runs.files import write_json
 from frostline.runs.reading import read_json, read_manifest
 
@@ -103,7 +103,7 @@ def unfinished(jobs: Sequence[Job]) -> list[Job]:
     Raises:
         FrostlineError: a manifest is damaged.
     """
-    return [job for job in jobs if read_manifest(job.folder).get("status") != "finished"]
+    return [job for job in jobs if read_manifest(job.folder).get("status") not in DONE]
 
 
 def job_folders(sweep_dir: Path) -> list[tuple[int, Path]]:

@@ -38,6 +38,7 @@ from frostline.report.search import heat_map, parallel
 from frostline.report.slices import slices_figure, slices_of
 from frostline.report.table import notes
 from frostline.report.verdict import Verdict, judge
+from frostline.runs.directory import DONE
 from frostline.runs.files import write_csv, write_text
 from frostline.runs.reading import read_manifest
 from frostline.runs.sweep import collect
@@ -54,6 +55,7 @@ class Content:
     Attributes:
         arms: that it compares.
         unfinished: how many jobs did not finish.
+        pruned: how many jobs a search gave up.
         verdict: on the sweep's claim; None without one.
         tables: by name; each also downloads as ``<name>.csv``.
         figures: by name.
@@ -64,6 +66,7 @@ class Content:
 
     arms: list[Arm]
     unfinished: int
+    pruned: int
     verdict: Verdict | None
     tables: dict[str, Table]
     figures: dict[str, Figure]
@@ -148,7 +151,8 @@ def read_content(sweep_dir: Path, results: pd.DataFrame | None = None) -> Conten
         FrostlineError: ``sweep_dir`` holds no run, or a file of a run is damaged.
     """
     results = collect(sweep_dir) if results is None else results
-    unfinished = int((results["status"] != "finished").sum())
+    pruned = int((results["status"] == "pruned").sum())
+    unfinished = int((~results["status"].isin(DONE)).sum())
     arms = summarise(sweep_dir, results)
     verdict = judge(sweep_dir, arms)
     test = read_scored(sweep_dir, arms, "test")
@@ -178,6 +182,7 @@ def read_content(sweep_dir: Path, results: pd.DataFrame | None = None) -> Conten
     return Content(
         arms,
         unfinished,
+        pruned,
         verdict,
         tables,
         {name: figure for name, figure in figures.items() if figure is not None},
@@ -193,7 +198,7 @@ def read_content(sweep_dir: Path, results: pd.DataFrame | None = None) -> Conten
             "subject": " · ".join(f"{key} {', '.join(distinct(results[key]))}" for key in ("model", "data", "seed")),
             "verdict": verdict.in_words() if verdict else None,
             "answer": best_and_by_how_much(arms).split("\n"),
-            "notes": notes(arms, unfinished),
+            "notes": notes(arms, unfinished, pruned),
             "layers": layers_told(sweep_dir, arms),
             "crossings": crossing_in_words(learned),
             "provenance": _provenance(sweep_dir, results),
