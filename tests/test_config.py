@@ -44,6 +44,7 @@ GIVEN = {
     ("trainer", "ddp"): ["strategy=full"],
     ("trainer", "ddp_cpu"): ["strategy=full"],
     ("trainer", "fsdp"): ["strategy=full"],
+    ("trainer", "fsdp_cpu"): ["strategy=full"],
     **{("remedy", name): ["strategy=full"] for name in choices_of("remedy")},
 }
 # What does not fit: nothing to hold on to, no weight matrix that trains, or nothing that trains at all.

@@ -63,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Commands are: {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
     from frostline.interruption import Interrupted, interruptible
+    from frostline.runs.processes import end_with_parent
 
+    end_with_parent()
     try:
         with interruptible():
             return run_train(overrides) if command == "train" else run_on_directory(command, overrides)
@@ -81,6 +83,9 @@ def run_train(overrides: list[str]) -> int:
     from frostline.commands.launch import launch, quoted, tell
     from frostline.commands.resume import with_resumed
     from frostline.errors import FrostlineError
+    from frostline.runs.processes import GROUP, check_launch, is_child, is_main, launched
+
+    no_log = f"hydra.job_logging.handlers.file.filename={os.devnull}"  # of the processes of a run, one writes
 
     def before(composed: DictConfig) -> list[str]:
         from frostline.commands.preflight import check_surroundings
@@ -88,12 +93,18 @@ def run_train(overrides: list[str]) -> int:
         from frostline.runs.directory import find_unfinished, refuse_foreign
 
         config = validate(composed)
-        if "LOCAL_RANK" in os.environ:  # a child process of a distributed run: its parent has checked, and gives the directory
-            return []
+        if is_child():  # its parent has checked, and gives the directory
+            return [no_log]
+        check_launch(config.trainer.devices, config.trainer.num_nodes)
         refuse_foreign(Path(composed.hydra.run.dir), config)
         check_surroundings(config)
         if any(word.startswith("hydra.run.dir=") for word in overrides):
-            return []
+            return [] if is_main() else [no_log, "hydra.output_subdir=null"]
+        if launched() is not None or config.trainer.num_nodes > 1:
+            raise FrostlineError(
+                "Several processes were started for this run, and each would choose a directory of its own; name one with "
+                "hydra.run.dir=…."
+            )
         unfinished = find_unfinished(Path(config.paths.output_dir) / "runs", config)
         if unfinished is None:
             return []
@@ -111,11 +122,11 @@ def run_train(overrides: list[str]) -> int:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return run_job(config)
         run_dir = Path(HydraConfig.get().runtime.output_dir)
-        if "LOCAL_RANK" not in os.environ and is_finished(run_dir, config):
+        if not is_child() and is_finished(run_dir, config):
             return 0
         from frostline.commands.train import train
 
-        show_metrics(train(config, run_dir), run_dir)
+        show_metrics(train(config, run_dir, os.environ.get(GROUP)), run_dir)
         return 0
 
     try:

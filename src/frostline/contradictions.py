@@ -61,7 +61,10 @@ def check_contradictions(config: Config) -> None:
             isinstance(config.scheduler, Constant),
             f"optimizer=lbfgs has no learning rate to schedule; use scheduler=constant, not {config.scheduler.name}.",
         )
-        _require(trainer.devices == 1, "optimizer=lbfgs runs on one device; use trainer.devices=1.")
+        _require(
+            trainer.devices == trainer.num_nodes == 1,
+            "optimizer=lbfgs runs on one device; use trainer.devices=1 and trainer.num_nodes=1, or optimizer=adamw.",
+        )
         _require(
             trainer.accumulate_grad_batches == 1,
             "optimizer=lbfgs takes the whole split at once; use trainer.accumulate_grad_batches=1.",
@@ -69,6 +72,10 @@ def check_contradictions(config: Config) -> None:
     _require(
         data.batch_tokens is None or data.batch_size != "full",
         "data.batch_tokens and the full batch of optimizer=lbfgs exclude each other; leave data.batch_tokens out.",
+    )
+    _require(
+        trainer.strategy != "fsdp" or trainer.accelerator != "auto",
+        "trainer.strategy=fsdp must know what it shards over; use trainer=fsdp for GPUs, or trainer=fsdp_cpu.",
     )
     _require(
         not (config.callbacks.dynamics and trainer.strategy == "fsdp"),
@@ -88,10 +95,11 @@ def check_contradictions(config: Config) -> None:
 
 def _check_remedies(config: Config) -> None:
     strategy, remedies = config.strategy, config.remedy
-    needs_copy = isinstance(strategy, LoraStrategy | BitFitStrategy | GradualStrategy) or bool(remedies)
+    needs_whole = [name for name in remedies if name not in ("dropout", "label_smoothing", "r_drop")]
+    is_split = isinstance(strategy, LoraStrategy | BitFitStrategy | GradualStrategy | FrozenStrategy)
     _require(
-        config.trainer.strategy != "fsdp" or not needs_copy,
-        f"trainer.strategy=fsdp shards the weights, which {_listed(remedies) or f'strategy={strategy.name}'} needs whole; use "
+        config.trainer.strategy != "fsdp" or not (needs_whole or is_split),
+        f"trainer.strategy=fsdp shards the weights, which {_listed(needs_whole) or f'strategy={strategy.name}'} needs whole; use "
         "trainer.strategy=ddp.",
     )
     if not remedies:

@@ -57,6 +57,13 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def take_signals(ignore_sigterm: bool = False) -> None:
+    """Take back, within :func:`interruptible`, the signals that a library has taken meanwhile."""
+    if threading.current_thread() is threading.main_thread():
+        for number in STATUS:
+            signal.signal(number, signal.SIG_IGN if ignore_sigterm and number == signal.SIGTERM else _interrupt)
+
+
 _ending = False
 
 

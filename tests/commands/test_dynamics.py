@@ -62,14 +62,6 @@ def test_a_killed_run_resumes_to_the_same_dynamics(process, frostline, finished,
     assert dynamics(run_dir).equals(dynamics(finished(*words)))
 
 
-def test_two_devices_follow_every_sentence_once(process, finished, tiny, tmp_path):
-    words = [*tiny, "optimizer=adamw", "trainer.max_epochs=2", "strategy=frozen", "strategy.layer=2", FOLLOW]
-    running = process("train", *words, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'two'}")
-    output, _ = running.communicate(timeout=500)
-    assert running.returncode == 0, output
-    pd.testing.assert_frame_equal(dynamics(tmp_path / "two"), dynamics(finished(*words)), atol=1e-5)
-
-
 def test_the_exact_probe_says_that_it_has_no_epochs(frostline, tiny, tmp_path):
     result = frostline("train", *tiny[:-1], "strategy=frozen", FOLLOW, f"hydra.run.dir={tmp_path / 'run'}")
     assert result.status == 0

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pandas as pd
-import pytest
 import yaml
 from filelock import FileLock
 
@@ -128,38 +126,6 @@ def test_a_diverged_wandb_job_is_closed_as_failed(frostline, tiny, tmp_path):
     assert frostline("train", *words).status == 1
     assert wandb.run is None
     assert manifest(tmp_path / "run")["status"] == "diverged"
-
-
-SAME = ["optimizer=adamw", "optimizer.lr=1e-3", "trainer.max_epochs=2"]
-
-
-def assert_two_devices_equal_one(one: Path, two: Path) -> None:
-    """Data parallel with gloo: the same global batches, so (dropout is off in a frozen encoder) the same curve."""
-    first, second = curves(one), curves(two)
-    assert (first["train/loss"] - second["train/loss"]).abs().max() < 1e-5
-    assert (first["val/loss"] - second["val/loss"]).abs().max() < 1e-5
-    assert metrics(two)["test/loss"] == pytest.approx(metrics(one)["test/loss"], abs=1e-5)
-
-
-def test_two_processes_train_one_run_on_the_same_batches(process, finished, tiny, tmp_path):
-    words = [*tiny, *SAME, "strategy=frozen", "strategy.layer=2"]
-    running = process("train", *words, "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'two'}")
-    output, _ = running.communicate(timeout=200)
-    assert running.returncode == 0, output
-    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["two"], "no rank leaves a folder of its own"
-    assert_two_devices_equal_one(finished(*words), tmp_path / "two")
-
-
-def test_a_job_on_several_devices_runs_in_processes_of_its_own(frostline, tiny, tmp_path):
-    sweep = tmp_path / "sweep"
-    words = [*tiny, *SAME, "strategy=partial", "strategy.frozen_depth=4", f"hydra.sweep.dir={sweep}"]
-    result = frostline("train", "-m", *words, "trainer=ddp_cpu,cpu")
-    assert result.status == 0, result.err
-    assert list(results(sweep)["status"]) == ["finished"] * 2
-    devices = [yaml.safe_load((sweep / job / "config.yaml").read_text())["trainer"]["devices"] for job in "01"]
-    assert devices == [2, 1]
-    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["sweep"], "children do not sweep again"
-    assert_two_devices_equal_one(sweep / "1", sweep / "0")
 
 
 def test_a_sweep_survives_the_loss_of_a_job(frostline, tiny, tmp_path):

@@ -200,3 +200,19 @@ def test_devices_share_every_batch_of_a_budget(sentences: int, tokens: int, devi
         own = [part[number] for part in parts]
         assert sorted(row for part in own if math.isfinite(part.total) for row in part.rows) == sorted(batch)
         assert all(part.total == len(batch) for part in own if math.isfinite(part.total))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 3, 50])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_an_optimizer_step_is_the_mean_over_its_sentences(accumulate: int, devices: int) -> None:
+    """Whatever the sizes of its batches: the trainer divides a step's losses by ``accumulate``, and devices by their number."""
+    parts = [
+        list(LengthGroupedBatches(lengths_of(97), 32, 3, rank, devices, batch_tokens=256, accumulate=accumulate))
+        for rank in range(devices)
+    ]
+    assert len({len(part.rows) for part in parts[0]}) > 1, "otherwise this says nothing"
+    for start in range(0, len(parts[0]), accumulate):
+        step = [part for own in parts for part in own[start : start + accumulate] if math.isfinite(part.total)]
+        sentences = sum(len(part.rows) for part in step)
+        weights = {devices / part.total / accumulate / devices for part in step}  # of a sentence in the step's gradient
+        assert list(weights) == pytest.approx([1 / sentences])

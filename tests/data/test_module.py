@@ -116,7 +116,7 @@ def test_steps_are_counted_as_they_will_come(encoder: Pretrained, tmp_path: Path
     module = build(encoder, tmp_path, batch_tokens=batch_tokens)
     counts = []
     for epoch in range(6):
-        module.trainer = SimpleNamespace(current_epoch=epoch, global_rank=0, world_size=1)  # type: ignore[assignment]
+        module.trainer = SimpleNamespace(current_epoch=epoch, global_rank=0, world_size=1, accumulate_grad_batches=1)  # type: ignore[assignment]
         counts.append(len(list(module.train_dataloader())))
         assert len(module.train_dataloader()) == counts[-1]
     if batch_tokens == 40:

@@ -19,7 +19,13 @@ def check_jobs(jobs: Sequence[tuple[Path, DictConfig]]) -> list[Config]:
         FrostlineError: what is wrong with the first bad job, and which one it is.
     """
     from frostline.runs.directory import refuse_foreign
+    from frostline.runs.processes import launched
 
+    if (together := launched()) is not None:
+        raise FrostlineError(
+            f"{together.by} has started {together.per_machine * together.machines} processes, and each would run the whole "
+            "sweep; start a sweep once, without it."
+        )
     seen: set[str] = set()
     configs = []
     for run_dir, composed in jobs:

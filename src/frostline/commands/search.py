@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from frostline.errors import FrostlineError
 from frostline.runs.directory import read_manifest
-from frostline.runs.files import read_json
+from frostline.runs.reading import read_json
 from frostline.strategies.pruning import Report
 
 if TYPE_CHECKING:

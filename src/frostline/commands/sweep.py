@@ -21,6 +21,7 @@ from frostline.commands.sweep_facts import AT_ONCE, FROZEN, GPUS, JOBS, STARTED,
 from frostline.errors import FrostlineError, PrunedError
 from frostline.interruption import STATUS, Interrupted
 from frostline.once import Once
+from frostline.runs.processes import GROUP, PARENT, check_launch, launched
 from frostline.schema import Config
 from frostline.terminal import told
 
@@ -38,8 +39,8 @@ def run_job(config: Config) -> int:
     run_dir, sweep_dir = Path(hydra.runtime.output_dir), Path(hydra.sweep.dir)
     facts = take_facts(sweep_dir)
     log.info("%s %s", sweep_progress(hydra.job.num), " ".join(hydra.overrides.task))
-    if config.trainer.devices != 1 or config.trainer.num_nodes > 1:
-        return run_apart(run_dir, list(hydra.overrides.task))
+    if (config.trainer.devices != 1 or config.trainer.num_nodes > 1) and launched() is None:
+        return run_apart(run_dir, list(hydra.overrides.task), sweep_dir.name)
     if str(hydra.launcher.get("_target_")).endswith(".JoblibLauncher"):
         end_with_launcher()
     take_place(hydra.job.num, int(facts.get(AT_ONCE, 0)), [gpu for gpu in facts.get(GPUS, "").split(",") if gpu], sweep_dir)
@@ -48,6 +49,7 @@ def run_job(config: Config) -> int:
     from frostline.runs.directory import TakenError
 
     try:
+        check_launch(config.trainer.devices, config.trainer.num_nodes)
         report = trial_of(run_dir, hydra.sweeper, config.trainer.max_epochs)
         train(config, run_dir, group=sweep_dir.name, once=ONCE, report=report)
         return 0
@@ -86,12 +88,26 @@ def is_finished(run_dir: Path, config: Config) -> bool:
     return finished
 
 
-def run_apart(run_dir: Path, overrides: list[str]) -> int:
-    """Run a job on several devices in a process of its own: its child processes would else run the whole sweep again."""
+def run_apart(run_dir: Path, overrides: list[str], group: str) -> int:
+    """Run a job on several devices in a process of its own: its child processes would else run the whole sweep again.
+
+    It ends with this process, however this one ends, so that nobody is at work in its directory when the sweep is started again.
+
+    Args:
+        run_dir: the job's directory.
+        overrides: the job's.
+        group: the W&B group of the sweep's runs.
+
+    Returns:
+        0, or 1 if it failed.
+
+    Raises:
+        Interrupted: this process or the job's was told to end.
+    """
     from frostline.commands.launch import quoted
 
     command = [sys.executable, "-m", "frostline", "train", *overrides, f"hydra.run.dir={quoted(run_dir)}", "hydra.mode=RUN"]
-    with subprocess.Popen(command) as child:
+    with subprocess.Popen(command, env=os.environ | {PARENT: str(os.getpid()), GROUP: group}) as child:
         try:
             status = child.wait()
         except Interrupted:

@@ -32,6 +32,7 @@ from frostline.runs.files import disk_trouble, write_json, write_parquet
 from frostline.runs.manifest import surroundings
 from frostline.runs.memory import peak_memory_mb, reset_peak_memory
 from frostline.runs.predictions import prediction_table, words_in
+from frostline.runs.processes import PARENT, local_rank, lost_process
 from frostline.runs.wandb import finish_wandb, run_tags, start_wandb
 from frostline.schema import Averaging, Config, FrozenStrategy, Lbfgs, LoraStrategy, LpFtStrategy, WiseFt
 from frostline.strategies import Classifier, FrozenClassifier, PartialClassifier, build_classifier, build_probe, probed_layers
@@ -110,7 +111,7 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once, rep
 
     classes = len(data.class_names)
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if on_gpu else cpu
+    device = torch.device("cuda", local_rank()) if on_gpu else cpu
     quicken(pretrained.model, device)
     clock, chosen_C = Resume(), None
     cache = ActivationCache(
@@ -171,7 +172,15 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once, rep
     trainer = build_trainer(config, run.path, loggers, callbacks)
 
     resume_from = state_to_resume(config, run)
-    trainer.fit(module, datamodule, ckpt_path=resume_from, weights_only=True)
+    os.environ[PARENT] = str(os.getpid())  # of the processes that Lightning starts
+    try:
+        trainer.fit(module, datamodule, ckpt_path=resume_from, weights_only=True)
+    except RuntimeError as error:
+        if sentence := lost_process(error):
+            raise sentence from error
+        raise
+    finally:
+        del os.environ[PARENT]
     if not run.is_main:
         return {}
 

@@ -17,17 +17,22 @@ class BatchRows(NamedTuple):
 
     Attributes:
         rows: the sentences' row numbers in their split.
-        total: sentences of the whole batch over all devices; infinite for a part that only fills up and must not count.
+        total: what a sum over sentences is divided by: the sentences of the whole batch over all devices; where several batches
+            make up an optimizer step, their mean over these; infinite for a part that only fills up and must not count.
     """
 
     rows: list[int]
     total: float
 
 
-def part_of(batch: list[int], rank: int, devices: int) -> BatchRows:
-    """Return one device's part of a batch; a batch smaller than the number of devices leaves some with a filler."""
+def part_of(batch: list[int], rank: int, devices: int, total: float | None = None) -> BatchRows:
+    """Return one device's part of a batch; a batch smaller than the number of devices leaves some with a filler.
+
+    ``total`` is by default the batch's own.
+    """
     rows = batch[rank::devices]
-    return BatchRows(rows, len(batch)) if rows else BatchRows(batch[:1], float("inf"))
+    total = len(batch) if total is None else total
+    return BatchRows(rows, total) if rows else BatchRows(batch[:1], float("inf"))
 
 
 def cut(
@@ -70,6 +75,8 @@ class LengthGroupedBatches(Sampler[BatchRows]):
         devices: how many devices share a batch.
         batch_tokens: tokens a batch in place of ``batch_size``; the number of batches then differs from epoch to epoch.
         epoch: whose batches are drawn.
+        accumulate: batches an optimizer step; what is left at the end of an epoch is a step, too. The trainer divides the loss of
+            each by this number, so that the step's gradient is that of the mean over all its sentences.
     """
 
     def __init__(
@@ -81,9 +88,10 @@ class LengthGroupedBatches(Sampler[BatchRows]):
         devices: int = 1,
         batch_tokens: int | None = None,
         epoch: int = 0,
+        accumulate: int = 1,
     ):
         self.lengths, self.batch_size, self.batch_tokens, self.seed = lengths, batch_size, batch_tokens, seed
-        self.rank, self.devices, self.epoch = rank, devices, epoch
+        self.rank, self.devices, self.epoch, self.accumulate = rank, devices, epoch, accumulate
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose batches are drawn next; Lightning calls this."""
@@ -95,8 +103,11 @@ class LengthGroupedBatches(Sampler[BatchRows]):
 
     def __iter__(self) -> Iterator[BatchRows]:
         """Yield this device's part of every batch of the epoch."""
-        for batch in self.batches():
-            yield part_of(batch, self.rank, self.devices)
+        batches = self.batches()
+        for start in range(0, len(batches), self.accumulate):
+            step = batches[start : start + self.accumulate]
+            total = sum(map(len, step)) / self.accumulate
+            yield from (part_of(batch, self.rank, self.devices, total) for batch in step)
 
     def batches(self) -> list[list[int]]:
         """Return the epoch's batches as row numbers."""

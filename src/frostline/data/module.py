@@ -117,7 +117,10 @@ class SentenceModule(LightningDataModule):
     def _training_batches(self, epoch: int) -> LengthGroupedBatches:
         lengths = self.splits["train"].tokens.lengths
         size = self.batch_size or len(lengths)
-        return LengthGroupedBatches(lengths, size, self.seed, *self._place(), batch_tokens=self.batch_tokens, epoch=epoch)
+        accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
+        return LengthGroupedBatches(
+            lengths, size, self.seed, *self._place(), batch_tokens=self.batch_tokens, epoch=epoch, accumulate=accumulate
+        )
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return the validation split sorted by length, every sentence on exactly one device."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,11 @@ LBFGS_STEPS = 20  # iterations per epoch, that is per call of optimizer.step
 
 
 def parameter_groups(
-    trained: list[tuple[nn.Parameter, int]], lr: float, weight_decay: float, layer_decay: float
+    trained: list[tuple[nn.Parameter, int]],
+    lr: float,
+    weight_decay: float,
+    layer_decay: float,
+    matrices: Collection[nn.Parameter] | None = None,
 ) -> list[dict[str, Any]]:
     """Group what trains by learning rate and weight decay.
 
@@ -29,23 +34,33 @@ def parameter_groups(
         lr: the head's learning rate.
         weight_decay: of the decayed groups.
         layer_decay: in (0, 1].
+        matrices: what is decayed; by default all that has more than one dimension.
     """
+    if matrices is None:
+        matrices = [parameter for parameter, _ in trained if parameter.ndim > 1]
+    decayed = {id(parameter) for parameter in matrices}
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for parameter, height in trained:
-        decay = weight_decay if parameter.ndim > 1 else 0.0
+        decay = weight_decay if id(parameter) in decayed else 0.0
         rate = lr * layer_decay**height
         group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
         group["params"].append(parameter)
     return list(groups.values())
 
 
-def build_optimizer(config: OptimizerConfig, trained: list[tuple[nn.Parameter, int]], fused: bool = True) -> Optimizer:
+def build_optimizer(
+    config: OptimizerConfig,
+    trained: list[tuple[nn.Parameter, int]],
+    fused: bool = True,
+    matrices: Collection[nn.Parameter] | None = None,
+) -> Optimizer:
     """Return the configured optimizer over ``trained`` and nothing else.
 
     Args:
         config: which optimizer.
         trained: as in :func:`parameter_groups`.
         fused: update all tensors in one kernel (a fifth of a full fine-tuning step on a CPU); for AdamW and SGD.
+        matrices: as in :func:`parameter_groups`.
     """
     if isinstance(config, Lbfgs):
         return torch.optim.LBFGS(
@@ -57,7 +72,7 @@ def build_optimizer(config: OptimizerConfig, trained: list[tuple[nn.Parameter, i
             line_search_fn="strong_wolfe",
         )
     assert isinstance(config, AdamW | Sgd)
-    groups = parameter_groups(trained, config.lr, config.weight_decay, config.layer_decay)
+    groups = parameter_groups(trained, config.lr, config.weight_decay, config.layer_decay, matrices)
     if isinstance(config, AdamW):
         beta1, beta2 = config.betas
         return torch.optim.AdamW(groups, betas=(beta1, beta2), eps=config.eps, fused=fused)

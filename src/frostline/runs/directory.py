@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import traceback
@@ -18,6 +17,7 @@ from frostline.config import identity, to_yaml
 from frostline.errors import DivergedError, FrostlineError, PrunedError
 from frostline.interruption import Interrupted
 from frostline.runs.files import write_json, write_text
+from frostline.runs.processes import LostProcess, is_main
 from frostline.runs.reading import read_manifest
 from frostline.schema import Config
 from frostline.trust import without_secrets
@@ -38,12 +38,12 @@ class RunDirectory:
         path: of the directory.
         manifest: what the configuration cannot say; written at the start, and whenever :meth:`record` adds to it.
         before: the manifest that a killed or failed run left here, empty for a new one.
-        is_main: False in the child processes of a distributed run, which write nothing.
+        is_main: False in all processes of a distributed run but one; they write nothing, unless they fail.
     """
 
     def __init__(self, path: Path, config: Config):
         self.path, self.config = path, config
-        self.is_main = int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+        self.is_main = is_main()
         self.manifest: dict[str, Any] = {}
         self.before: dict[str, Any] = {}
         self._started = time.monotonic()
@@ -75,7 +75,13 @@ class RunDirectory:
             TakenError: another process is at work in it, or finished the run since it was last looked at.
         """
         if not self.is_main:
-            yield
+            try:
+                yield
+            except LostProcess:
+                raise
+            except Exception as error:  # the main process can only say that it lost this one, or is killed before it can
+                self.keep(error)
+                raise
             return
         refuse_foreign(self.path, self.config)
         lock = FileLock(self.path / LOCK)
@@ -124,14 +130,21 @@ class RunDirectory:
 
     def end(self, status: str, error: Exception | Interrupted | None) -> None:
         """Record how the run ended; a finished run no longer needs the state to resume from."""
-        if isinstance(error, Exception):
-            write_text(self.path / ERROR, without_secrets("".join(traceback.format_exception(error))))
-        seconds = self.manifest["seconds_before"] + time.monotonic() - self._started
         message = None if error is None else without_secrets(str(error)) or type(error).__name__
+        if isinstance(error, LostProcess) and (self.path / ERROR).exists():  # in that process's own words
+            last_line = (self.path / ERROR).read_text(encoding="utf-8").strip().rpartition("\n")[2]
+            message = f"Another process of the run failed: {last_line}"
+        elif isinstance(error, Exception):
+            self.keep(error)
+        seconds = self.manifest["seconds_before"] + time.monotonic() - self._started
         code = 0 if error is None else error.code if isinstance(error, Interrupted) else 1
         self.record(status=status, error=message, ended=_now(), exit_status=code, seconds=round(seconds, 3))
         if status in ("finished", "diverged", "pruned"):
             shutil.rmtree(self.path / RESUME, ignore_errors=True)
+
+    def keep(self, error: Exception) -> None:
+        """Leave the traceback in ``error.txt``."""
+        write_text(self.path / ERROR, without_secrets("".join(traceback.format_exception(error))))
 
 
 def refuse_foreign(run_dir: Path, config: Config) -> None:

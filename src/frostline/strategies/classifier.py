@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ class Classifier(LightningModule):
         self.optimizer_config, self.scheduler_config, self.seed = optimizer, scheduler, seed
         self.steps: list[tuple[int, Tensor, float | None]] = []  # step, loss and rate, not logged yet
         self.label_smoothing = 0.0
+        self.matrices: list[nn.Parameter] | None = None
         self.strict_loading = False  # a Lightning checkpoint holds what trains, not the frozen blocks
         self.validation = MetricCollection(
             {
@@ -91,7 +93,10 @@ class Classifier(LightningModule):
         return isinstance(self.trainer.strategy, FSDPStrategy)
 
     def training_loss(self, logits: Tensor, batch: dict[str, Any]) -> Tensor:
-        """Return the mean cross-entropy over the whole batch (all devices), from this device's ``logits`` [part, classes]."""
+        """Return the mean cross-entropy over the whole batch (all devices), from this device's ``logits`` [part, classes].
+
+        Of several batches a step: the batch's share of the mean over the step, times their number, by which Lightning divides.
+        """
         total = F.cross_entropy(logits.float(), batch["labels"], reduction="sum", label_smoothing=self.label_smoothing)
         # DDP averages gradients over devices; the devices' parts of a batch need not be equally long.
         mean: Tensor = total * (self.trainer.world_size / batch["total"])
@@ -103,15 +108,19 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         """Return a batch's loss, and keep it for the curves."""
+        if len(self.steps) >= LOG_EVERY and self.steps[-1][0] < self.global_step:
+            self.log_steps()
         loss = self.loss(batch)
         groups = [] if isinstance(self.optimizer_config, Lbfgs) else self.trainer.optimizers[0].param_groups
         self.steps.append((self.global_step, loss.detach(), max((group["lr"] for group in groups), default=None)))
-        if len(self.steps) >= LOG_EVERY or self.trainer.is_last_batch:  # before validation, which may fail for the same reason
+        if self.trainer.is_last_batch:  # before validation, which may fail for the same reason
             self.log_steps()
         return loss
 
     def log_steps(self) -> None:
         """Log the losses kept since the last time; before, they stay on their device, which need not wait for us.
+
+        A row an optimizer step, whose loss is the mean over all its sentences.
 
         Raises:
             DivergedError: a loss is not a number, or infinite.
@@ -121,7 +130,9 @@ class Classifier(LightningModule):
         losses = torch.stack([loss.float() for _, loss, _ in self.steps])
         if self.is_distributed:
             losses = self.trainer.strategy.reduce(losses, reduce_op="mean")
-        for (step, _, rate), loss in zip(self.steps, losses.tolist(), strict=True):
+        of_batches = zip(self.steps, losses.tolist(), strict=True)
+        for (step, rate), batches in groupby(of_batches, key=lambda of_batch: (of_batch[0][0], of_batch[0][2])):
+            loss = sum(loss for _, loss in batches) / self.trainer.accumulate_grad_batches
             self.refuse_diverged("training", loss, step)
             metrics = {"train/loss": loss, "epoch": self.current_epoch} | ({} if rate is None else {"optimizer/lr": rate})
             for logger in self.trainer.loggers:
@@ -159,10 +170,14 @@ class Classifier(LightningModule):
         state = np.random.SeedSequence([self.seed, self.current_epoch, batch_index, self.global_rank])
         torch.manual_seed(int(state.generate_state(1)[0]))
 
+    def setup(self, stage: str) -> None:
+        """Note which weights are matrices, before FSDP makes all of them one-dimensional."""
+        self.matrices = [p for p in self.parameters() if p.ndim > 1]
+
     def configure_optimizers(self) -> Any:
         """Return the optimizer over what trains, and only that, with its schedule."""
         trained = [(p, height) for _, p, height in self.trained_below()] + [(p, 0) for p in self.head.parameters()]
-        optimizer = build_optimizer(self.optimizer_config, trained, fused=self.trainer.precision != "16-mixed")
+        optimizer = build_optimizer(self.optimizer_config, trained, self.trainer.precision != "16-mixed", self.matrices)
         steps = int(self.trainer.estimated_stepping_batches)
         data: Any = getattr(self.trainer, "datamodule", None)
         if getattr(data, "batch_tokens", None) is not None:  # Lightning takes all epochs to be as long as the first

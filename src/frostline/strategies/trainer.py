@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import zipfile
@@ -16,14 +17,18 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from numpy.typing import NDArray
 from torch import Tensor
 
+from frostline.interruption import take_signals
 from frostline.runs.curves import CurvesLogger
 from frostline.runs.files import replace_atomically
+from frostline.runs.processes import is_child, launched
 from frostline.schema import AdamW, Config, Lbfgs, Sgd
 from frostline.strategies.predict import in_order
+from frostline.strategies.sharded import ShardedOnCpu
 
 
 def build_trainer(config: Config, run_dir: Path, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
@@ -42,12 +47,14 @@ def build_trainer(config: Config, run_dir: Path, loggers: list[Logger], callback
     show_progress = config.trainer.progress_bar and sys.stderr.isatty()
     if show_progress:
         callbacks.append(TQDMProgressBar(leave=False))
+    callbacks.append(OwnSignals())
     callbacks.append(ModelCheckpoint(run_dir / "resume", filename="last", enable_version_counter=False))
+    on_processors = config.trainer.strategy == "fsdp" and config.trainer.accelerator == "cpu"
     return Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
         num_nodes=config.trainer.num_nodes,
-        strategy=config.trainer.strategy,
+        strategy=ShardedOnCpu() if on_processors else config.trainer.strategy,
         precision=config.trainer.precision,  # type: ignore[arg-type]
         max_epochs=config.trainer.max_epochs,
         accumulate_grad_batches=config.trainer.accumulate_grad_batches,
@@ -62,8 +69,31 @@ def build_trainer(config: Config, run_dir: Path, loggers: list[Logger], callback
         enable_progress_bar=show_progress,
         enable_model_summary=False,
         default_root_dir=str(run_dir),
-        plugins=[AtomicCheckpoints()],
+        plugins=[AtomicCheckpoints(), *cluster()],
     )
+
+
+def cluster() -> list[ClusterEnvironment]:
+    """Return who starts the processes of a run under SLURM; elsewhere Lightning finds out by itself.
+
+    A single task starts the others itself, which Lightning would leave to srun. Nothing is requeued by Lightning.
+    """
+    if (together := launched()) is not None and together.by == "srun":
+        return [SLURMEnvironment(auto_requeue=False)]
+    return [LightningEnvironment()] if together is None and "SLURM_JOB_ID" in os.environ else []
+
+
+class OwnSignals(Callback):
+    """Lets a signal end a run on several devices in order, as it ends any other.
+
+    Lightning would broadcast a SIGTERM from within the signal's handler, while other collectives are under way, and could hang.
+    The processes that Lightning starts end with the main one.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals back."""
+        if trainer.world_size > 1:
+            take_signals(ignore_sigterm=is_child())
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
