@@ -33,7 +33,8 @@ def draw_counterfactual(table: pd.DataFrame, path_stem: Path) -> None:
 
 
 def amplification_figure(arms: Tables, skews: Mapping[str, float]) -> Figure:
-    """Draw the gap between groups on balanced test data by the skew of the training data, a line for arms that differ in it only.
+    """Draw the gap between groups on balanced test data by the skew of the training data, a line for arms that differ in it only;
+    by arm, if all have the same skew.
 
     Args:
         arms: per arm, its tables.
@@ -43,13 +44,14 @@ def amplification_figure(arms: Tables, skews: Mapping[str, float]) -> Figure:
     for name, tables in arms.items():
         without = " · ".join(part for part in name.split(" · ") if not part.startswith("skew "))
         lines.setdefault(without, []).append((skews[name], tables))
+    of_one_skew = len(set(skews.values())) == 1
     with inked():
         figure = Figure(figsize=(5.6, 3.6), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         for i, (name, points) in enumerate(lines.items()):
             colour, points = ICE_TO_FIRE(i / max(1, len(lines) - 1)), sorted(points, key=lambda point: point[0])
-            xs = [skew for skew, _ in points]
+            xs = [float(i)] if of_one_skew else [skew for skew, _ in points]
             gaps = [_values(tables, "balanced_rate_gap") for _, tables in points]
             axes.plot(xs, [gap.mean() for gap in gaps], "o-", color=colour, label=name)
             for x, gap in zip(xs, gaps, strict=True):
@@ -57,9 +59,14 @@ def amplification_figure(arms: Tables, skews: Mapping[str, float]) -> Figure:
             rational = [_values(tables, "bayes_rate_gap").mean() for _, tables in points]
             axes.plot(xs, rational, "x:", color=colour, label=f"{name}: rational" if name else "rational at its accuracy")
         axes.axhline(0, color=FAINT, linewidth=1)
-        axes.set_xlabel("skew of the training data (0.5: none)")
+        if of_one_skew:  # a place an arm
+            axes.set_xticks(range(len(lines)), lines)
+            axes.set_xlim(-0.5, len(lines) - 0.5)
+            axes.set_xlabel(f"skew of the training data: {next(iter(skews.values())):g} (x: rational at its accuracy)")
+        else:
+            axes.set_xlabel("skew of the training data (0.5: none)")
+            axes.legend(frameon=False, fontsize=8)
         axes.set_ylabel("gap between groups\n(rate of positive predictions)")
-        axes.legend(frameon=False, fontsize=8)
         plain(axes)
     return figure
 
@@ -75,12 +82,13 @@ def association_figure(arms: Tables) -> Figure:
             for name in single
             if name.endswith(ending) and not name.startswith(("pre", "random", "mean"))
         ]
-        figure = Figure(figsize=(2.2 + 3.2 * len(arms), 0.9 + 0.32 * len(tests)), layout="constrained")
+        figure = Figure(figsize=(2.2 + 3.2 * len(arms), 1.2 + 0.32 * len(tests)), layout="constrained")
         FigureCanvasAgg(figure)
         for axes, (name, tables) in zip(figure.subplots(1, len(arms), sharey=True, squeeze=False)[0], arms.items(), strict=True):
             rows = pd.concat(tables)
             rows = rows[rows["layer"].isna()]
-            for i, (prefix, words) in enumerate(SHOWN):
+            is_trained = rows["statistic"].str.startswith("pretrained_").any()
+            for i, (prefix, words) in enumerate(SHOWN if is_trained else (*SHOWN[:1], ("", "pretrained"), *SHOWN[2:])):
                 found = [rows[rows["statistic"] == f"{prefix}{test}{ending}"][["value", "low", "high"]].mean() for test in tests]
                 _intervals(axes, found, 0.2 * (i - 1), ICE_TO_FIRE(i / 2) if prefix != "random_encoder_" else FAINT, words)
             axes.set_yticks(range(len(tests)), [test.replace("_", " ") for test in tests])
@@ -88,8 +96,8 @@ def association_figure(arms: Tables) -> Figure:
             axes.axvline(0, color=FAINT, linewidth=1)
             axes.set_title(name, loc="left", fontsize=10, color=INK)
             axes.set_xlabel("effect size, sd")
-            axes.legend(frameon=False, fontsize=8)
             plain(axes)
+        _legend(figure)
     return figure
 
 
@@ -113,16 +121,22 @@ def counterfactual_figure(arms: Tables) -> Figure:
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.axvline(0, color=FAINT, linewidth=1)
         axes.set_xlabel("change of the probability of the last class")
-        if any(arms):
-            axes.legend(frameon=False, fontsize=8)
         plain(axes)
         axes.grid(axis="y", visible=False)
+        if any(arms):
+            _legend(figure)
     return figure
 
 
 def _values(tables: Sequence[pd.DataFrame], statistic: str) -> np.ndarray:  # type: ignore[type-arg]
     rows = pd.concat(tables)
     return rows[(rows["statistic"] == statistic) & rows["layer"].isna()]["value"].to_numpy(dtype=float)
+
+
+def _legend(figure: Figure) -> None:
+    """Below the axes, where no dot is; what several of them show is named once."""
+    named = {words: line for axes in figure.axes for line, words in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
 
 
 def _intervals(axes: Axes, found: Sequence[pd.Series], shift: float, colour: object, label: str) -> None:  # type: ignore[type-arg]
