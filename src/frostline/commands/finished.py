@@ -115,7 +115,7 @@ class FinishedRun:
         """
         path = self.path / "predictions.parquet"
         table = read_predictions(path)
-        if {f"logit_{name}" for name in self.class_names} != {name for name in table if name.startswith("logit_")}:
+        if {f"logit_{name}" for name in self.class_names} != {name for name in map(str, table) if name.startswith("logit_")}:
             raise FrostlineError(f"'{path}' is damaged: its classes are not those of the checkpoint.")
         return table
 

@@ -15,8 +15,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from frostline.errors import FrostlineError
-from frostline.runs.directory import read_manifest
-from frostline.runs.reading import read_json
+from frostline.runs.reading import read_json, read_manifest
 from frostline.strategies.pruning import Report
 
 if TYPE_CHECKING:

@@ -214,7 +214,7 @@ def _train(config: Config, run: RunDirectory, group: str | None, once: Once, rep
         metrics |= score(logits, datamodule.labels(split), {"validation": "val"}.get(split, split))
         if split != "train":
             tables.append(prediction_table(split, data.splits[split], logits, data.class_names, known_words))
-    sentences = trainer.fit_loop.epoch_progress.current.processed * len(data.splits["train"])
+    sentences = trainer.fit_loop.epoch_progress.current.processed * len(data.splits["train"])  # type: ignore[attr-defined]
     metrics |= {
         "trained_parameters": trained,
         "total_parameters": total,
