@@ -70,7 +70,7 @@ def together(process, tiny, shared) -> Callable[[str], Path]:
             commands = [["train", *tiny, *words, on_two(n), f"hydra.run.dir={folder / n}"] for n, words in runs.items()]
             torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(program))
             running = process(json.dumps(commands), program=torchrun)
-            output, _ = running.communicate(timeout=1000)
+            output, _ = running.communicate(timeout=280)
             assert running.returncode == 0, output
         return folder / name
 
@@ -162,12 +162,13 @@ def disturbed(process, tiny, tmp_path) -> Callable[[int, str], tuple[int, str]]:
         path.write_text(PROGRAM.format(rank=rank, action=action))
         words = [*tiny, *RUNS["partial"], "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'run'}"]
         running = process("train", *words, program=(str(path),))
-        output, _ = running.communicate(timeout=1000)  # and the end of its children, which have the same output
+        output, _ = running.communicate(timeout=250)  # and the end of its children, which have the same output
         return running.returncode, output
 
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "told to end"])
 def test_nothing_is_left_of_a_run_that_ends_early_and_it_resumes_to_the_same_numbers(
     disturbed, process, together, tiny, tmp_path, number
@@ -178,7 +179,7 @@ def test_nothing_is_left_of_a_run_that_ends_early_and_it_resumes_to_the_same_num
     assert manifest(tmp_path / "run")["status"] == ("interrupted" if number == signal.SIGTERM else "running")
     assert (tmp_path / "run/resume/last.ckpt").exists()
     again = process("train", *tiny, *RUNS["partial"], "trainer=ddp_cpu", f"hydra.run.dir={tmp_path / 'run'}")
-    output, _ = again.communicate(timeout=1000)
+    output, _ = again.communicate(timeout=250)
     assert again.returncode == 0, output
     undisturbed = together("partial")
     assert curves(tmp_path / "run").equals(curves(undisturbed))

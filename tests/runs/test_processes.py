@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from frostline.errors import FrostlineError
-from frostline.runs.directory import RunDirectory, read_manifest
+from frostline.runs.directory import RunDirectory
 from frostline.runs.processes import LostProcess, check_launch, is_child, is_main, launched, local_rank, lost_process
+from frostline.runs.reading import read_manifest
 from tests.runs.test_directory import configuration
 
 ALONE: dict[str, str] = {}
