@@ -202,6 +202,13 @@ def test_other_overridden_keys_make_arms_of_their_own(tmp_path: Path) -> None:
     assert "model.pooling" in printed(arms, 0)
 
 
+def test_what_most_arms_share_or_do_not_set_goes_without_saying(tmp_path: Path) -> None:
+    told = [{}, {"model.pooling": "cls"}, {"data.label_noise": 0.1}, {"data.label_noise": 0.2}]
+    for job, overrides in enumerate(told):
+        write_run(tmp_path / str(job), overrides=overrides)
+    assert sorted(names(arms_of(tmp_path))) == ["full", "full · label_noise 0.1", "full · label_noise 0.2", "full · pooling cls"]
+
+
 def test_each_training_size_is_a_task_with_an_answer_of_its_own(tmp_path: Path) -> None:
     sizes = [(s, n) for s in ("frozen", "full") for n in (100, 1000)]
     for job, (strategy, size) in enumerate(sizes):

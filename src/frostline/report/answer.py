@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from frostline.measures.statistics import Interval, paired_difference
-from frostline.report.arms import Arm, distinctions, ranking
+from frostline.report.arms import Arm, distinctions, ranking, told_apart
 from frostline.report.table import percent
 
 
@@ -25,14 +25,14 @@ def best_and_by_how_much(arms: Sequence[Arm]) -> str:
 
 
 def _in_words(arms: Sequence[Arm]) -> list[str]:
-    told = distinctions(arms)
+    told = told_apart(arms)
     words = []
     for i, arm in enumerate(arms):
         name = {
             "frozen": "the linear probe" + ("" if arm.layer is None else f" on layer {arm.layer}"),
             "partial": f"partial fine-tuning with {arm.depth} of {arm.blocks} blocks frozen",
         }.get(arm.strategy, f"{arm.strategy} fine-tuning")
-        detail = ", ".join(f"{key} {values[i]}" for key, values in told.items())
+        detail = ", ".join(f"{key} {value}" for key, value in told[i].items())
         words.append(f"{name} ({detail})" if detail else name)
     return words
 

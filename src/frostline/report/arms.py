@@ -21,6 +21,8 @@ from frostline.runs.reading import read_manifest, read_metrics, read_predictions
 from frostline.runs.sweep import FIXED, read_config, value_of
 from frostline.schema import MEASURES
 
+UNSET = "nan"  # what pandas writes for a key that a job did not override
+
 
 @dataclass(frozen=True, eq=False)
 class Arm:
@@ -110,10 +112,32 @@ def distinctions(arms: Sequence[Arm]) -> dict[str, list[str]]:
     return {key: values for key, values in columns.items() if len(set(values)) > 1}
 
 
+def told_apart(arms: Sequence[Arm]) -> list[dict[str, str]]:
+    """Return, for each arm, the settings that are said with its strategy, key -> value.
+
+    What an arm does not set goes without saying, and so does what more than half of three or more arms have in common; unless
+    two of them would then be called the same.
+    """
+    found = distinctions(arms)
+    usual = {key: Counter(values).most_common(1)[0] for key, values in found.items()}
+    common = {key: value for key, (value, count) in usual.items() if len(arms) > 2 and count > len(arms) / 2}
+    every = [{key: values[i] for key, values in found.items()} for i in range(len(arms))]
+    short = [{key: v for key, v in settings.items() if v not in (UNSET, common.get(key))} for settings in every]
+    is_clear = len({(arm.short, str(settings)) for arm, settings in zip(arms, short, strict=True)}) == len(arms)
+    return [{key: _bare(value) for key, value in settings.items()} for settings in (short if is_clear else every)]
+
+
 def names(arms: Sequence[Arm]) -> list[str]:
     """Return a short name for each arm, e.g. ``partial, 2 of 6`` or ``full · train_size 100``."""
-    told = [[f"{key.split('.')[-1]} {v}" for v in values] for key, values in distinctions(arms).items()]
-    return [" · ".join([arm.short, *(values[i] for values in told)]) for i, arm in enumerate(arms)]
+    return [
+        " · ".join([arm.short, *(f"{key.split('.')[-1]} {value}" for key, value in settings.items())])
+        for arm, settings in zip(arms, told_apart(arms), strict=True)
+    ]
+
+
+def _bare(value: str) -> str:
+    """A setting's value as a name has it, such as the one remedy of ``[mixout]`` without brackets."""
+    return "none" if value == UNSET else value[1:-1] if value[:1] == "[" and "," not in value else value
 
 
 def _arm(sweep_dir: Path, rows: pd.DataFrame, settings: list[str]) -> Arm:
