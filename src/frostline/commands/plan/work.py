@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.commands.kinds import encoder_key
+from frostline.commands.plan.kinds import encoder_key
 from frostline.costs import Flops, forward, pooled_bytes, run_flops, states_bytes
 from frostline.data.batching import LengthGroupedBatches, SortedBatches
 from frostline.data.module import SCORING_TOKENS, SentenceModule

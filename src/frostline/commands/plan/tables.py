@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from frostline.commands.kinds import Kind, varying
+from frostline.commands.plan.kinds import Kind, varying
 from frostline.sizes import parse_size, readable_size
 
 if TYPE_CHECKING:
     from frostline.commands.plan import Plan
-    from frostline.commands.planned import Encoding, Job
+    from frostline.commands.plan.work import Encoding, Job
 
 SWEPT = ("seed", "optimizer.lr", "data.train_size", "trainer.max_epochs")  # within a kind, as far as they vary
 

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from frostline.commands.planned import padded
+from frostline.commands.plan.work import padded
 from frostline.data.batching import BatchRows
 from frostline.data.module import SentenceModule, Split
 from frostline.data.sentences import LabelledData

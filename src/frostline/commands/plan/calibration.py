@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from frostline.commands.frozen import frozen_features, use_cached_states
-from frostline.commands.planned import Encoding, Work, padded, scoring_batches, training_batches
-from frostline.commands.sample import Clock, Sample, spread
+from frostline.commands.plan.sample import Clock, Sample, spread
+from frostline.commands.plan.work import Encoding, Work, padded, scoring_batches, training_batches
 from frostline.costs import Shape, forward
 from frostline.data.module import SentenceModule
 from frostline.encoder.cache import ActivationCache

@@ -12,14 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from frostline.commands.kinds import kinds_of
 from frostline.commands.launch import compose_jobs
+from frostline.commands.plan.kinds import kinds_of
 from frostline.commands.preflight import check_jobs, check_surroundings
 from frostline.config import read_plan, validate
 from frostline.schema import Config
 
 if TYPE_CHECKING:  # torch takes seconds, and the list of jobs needs none of it
-    from frostline.commands.planned import Encoding, Job
+    from frostline.commands.plan.work import Encoding, Job
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def plan(words: Sequence[str]) -> Plan:
     Raises:
         FrostlineError: as ``frostline train`` with these words.
     """
-    from frostline.commands import plan_tables as shown
+    from frostline.commands.plan import tables as shown
 
     console = Console()
     console.width = max(console.width, 110)  # so that a log file gets whole lines
@@ -86,7 +86,7 @@ def plan(words: Sequence[str]) -> Plan:
     shown.print_jobs(kinds, console)
 
     began = time.perf_counter()
-    from frostline.commands.forecast import Forecast  # imports all that a run does
+    from frostline.commands.plan.forecast import Forecast  # imports all that a run does
 
     start = before + 2 * composing + time.perf_counter() - began  # a run composes everything twice, too: to check and to start it
     forecast = Forecast(options)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from frostline.commands.calibration import Speed, Throughput, device_of, seconds_to_encode, speed_of, throughput_of
-from frostline.commands.kinds import Kind, encoder_key
 from frostline.commands.plan import Part
-from frostline.commands.planned import Encoding, Job, encodings, parameter_counts
+from frostline.commands.plan.calibration import Speed, Throughput, device_of, seconds_to_encode, speed_of, throughput_of
+from frostline.commands.plan.kinds import Kind, encoder_key
+from frostline.commands.plan.work import Encoding, Job, encodings, parameter_counts
 from frostline.commands.train import quieten  # this imports all that a run does, which is part of the start of its process
 from frostline.data.module import SentenceModule
 from frostline.data.sentences import load_data
