@@ -148,7 +148,7 @@ def _check_logging(key: str, name: str, value: Any) -> None:
         if value not in LOGGING and not is_allowed(value):
             raise FrostlineError(f"{key} is '{value}', which is no handler or formatter that Frostline knows; {_allow(value)}")
     elif name == "filename":
-        if value != LOG_FILE and not is_allowed(key):
+        if value not in (LOG_FILE, os.devnull) and not is_allowed(key):
             raise FrostlineError(f"{key} is '{value}', but a run logs into its own directory; {_allow(key)}")
     elif "${" in value or (value.startswith("ext://") and value not in STREAMS) or (name == "style" and value != "%"):
         raise FrostlineError(

@@ -560,7 +560,7 @@ def test_two_runs_of_the_same_second_get_directories_of_their_own(
     from frostline.commands import train
 
     # Not trained: the two commands have to start within a second.
-    monkeypatch.setattr(train, "_train", lambda config, run, group, once: {"val/accuracy": 0.5})
+    monkeypatch.setattr(train, "_train", lambda *_: {"val/accuracy": 0.5})
     for _ in range(3):  # one pair may straddle the second
         results = [frostline(*again, f"seed={seed}") for seed in (1, 2)]
         assert [result.status for result in results] == [0, 0], results[1].err

@@ -189,7 +189,7 @@ def test_the_jobs_of_a_sweep_are_looked_at_too(frostline: Frostline, tmp_path: P
 TYPED: dict[str, tuple[list[str], list[str]]] = {
     "target": (["+hydra.callbacks.a._target_=os.system", "+hydra.callbacks.a.command='touch {mark}'"], ["'os.system'"]),
     "target in the data": (["+data._target_=os.system"], ["data._target_ is 'os.system'"]),
-    "secret": ([f"logger.entity={SECRET}"], ["logger.entity holds a password or a token", "leave it in the environment"]),
+    "secret": ([f"ckpt_path={SECRET}"], ["ckpt_path holds a password or a token", "leave it in the environment"]),
     "password in a URL": (["model=hub", "model.name='https://me:pw@example.org/x'"], ["model.name holds a password"]),
     "token in a URL": (["model=hub", "model.name='https://ghp_0123456789abcdefghij@example.org/x'"], ["model.name holds"]),
     "format as data": (["data=hub", "data.path=pandas"], ["data.path is 'pandas'", "file format", "data=files"]),

@@ -58,7 +58,7 @@ def test_merged_weights_compute_what_the_updates_do(family: str, depth: int) -> 
     assert not torch.allclose(adapted, before, atol=1e-2)
     state = {split.pretrained_name(name): p.detach() for name, p in split.trained_parameters()}
     merged = with_weights(pretrained, merge_updates(pretrained.model, state, 4.0 / 2))
-    torch.testing.assert_close(states_of(SplitEncoder(merged.model, 0), batch), adapted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(states_of(SplitEncoder(merged.model, 0), batch), adapted, atol=5e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("targets", [["nowhere"], ["LayerNorm"], ["word_embeddings"]])

@@ -39,9 +39,8 @@ def side_by_side(hydra: DictConfig) -> tuple[int | None, int | None]:
     if kind == "BasicLauncher":
         return 1, batch
     if kind == "JoblibLauncher":
-        from joblib import effective_n_jobs
-
-        return int(effective_n_jobs(hydra.launcher.n_jobs)), batch
+        jobs = int(hydra.launcher.n_jobs)
+        return jobs if jobs > 0 else max(1, cores() + 1 + jobs), batch
     if kind == "LocalLauncher":  # of submitit: it would start all at once
         return batch or cores(), batch or cores()
     if kind == "SlurmLauncher":  # for sbatch, and for srun, which asks no longer how many cores sbatch was told

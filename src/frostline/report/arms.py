@@ -79,6 +79,8 @@ def summarise(sweep_dir: Path, results: pd.DataFrame) -> list[Arm]:
     if "val/accuracy" not in metrics:
         return []
     finished = results[(results["status"] == "finished") & results["val/accuracy"].notna()]
+    if finished.empty:
+        return []
     for name in ("seed", "val/loss", "trained_parameters", "fit_seconds"):
         lacking = finished if name not in finished else finished[finished[name].isna()]
         if len(lacking):
