@@ -25,7 +25,7 @@ from torch import Tensor
 from frostline.interruption import take_signals
 from frostline.runs.curves import CurvesLogger
 from frostline.runs.files import replace_atomically
-from frostline.runs.processes import is_child, launched
+from frostline.runs.processes import launched, local_rank
 from frostline.schema import AdamW, Config, Lbfgs, Sgd
 from frostline.strategies.predict import in_order
 from frostline.strategies.sharded import ShardedOnCpu
@@ -93,7 +93,7 @@ class OwnSignals(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals back."""
         if trainer.world_size > 1:
-            take_signals(ignore_sigterm=is_child())
+            take_signals(ignore_sigterm=launched() is None and local_rank() > 0)  # LOCAL_RANK is 0 in the main process by now
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
