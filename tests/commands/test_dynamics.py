@@ -22,6 +22,7 @@ def dynamics(run_dir: Path) -> pd.DataFrame:
     return pd.read_parquet(run_dir / "dynamics.parquet")
 
 
+@pytest.mark.slow
 def test_minilm_finds_labels_that_are_known_to_be_wrong(frostline, tmp_path):
     """Of flipped and other labels, a flipped one is less confident in 4 of 5 pairs (methods notes, 9.4)."""
     words = ["logger=csv", "strategy=partial", "strategy.frozen_depth=4", "trainer.max_epochs=5", "test=false", FOLLOW]

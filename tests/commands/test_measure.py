@@ -136,6 +136,7 @@ FORGETTING = [
 TWEETS = ["model=tiny", "logger=csv", "data=tweets", "data.train_size=120", "data.validation_share=0.03", "data.test_share=0.03"]
 
 
+@pytest.mark.slow
 def test_a_frozen_run_forgets_exactly_nothing_and_a_full_one_forgets(frostline, tmp_path):
     sweep_dir = tmp_path / "sweep"
     words = ["strategy=frozen,full,lora", "optimizer.lr=1e-2", "optimizer=adamw", "measure=[forgetting,overfitting]", *FORGETTING]

@@ -33,6 +33,7 @@ def whole(run_dir: Path, measure: str) -> pd.Series:
     return table[table["layer"].isna()].set_index("statistic")["value"]
 
 
+@pytest.mark.slow
 def test_a_skew_is_amplified_and_its_absence_is_not(frostline, tmp_path):
     sweep_dir = tmp_path / "sweep"
     words = [*REVIEWS, "strategy=frozen", "strategy.layer=6", "data.train_size=400", "measure=amplification"]

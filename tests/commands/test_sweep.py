@@ -106,6 +106,7 @@ def test_two_offline_wandb_jobs_are_two_closed_runs_of_one_group(frostline, tiny
         assert list((sweep / job / "wandb").glob(f"offline-run-*/run-{run_id}.wandb"))
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_be_reached_costs_no_run(frostline, tiny, tmp_path):
     """Nobody listens on that port. The jobs go on offline, and only the first one tries."""
     sweep = tmp_path / "sweep"

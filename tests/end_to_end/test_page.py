@@ -23,9 +23,9 @@ from frostline.runs.sweep import collect
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
-
 PATIENCE = 120_000  # ms, on a busy machine
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow  # a whole sweep, and a browser
 
 
 @pytest.fixture(scope="module")
