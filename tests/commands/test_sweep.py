@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 
 import pandas as pd
+import pytest
 import yaml
 from filelock import FileLock
 
