@@ -128,8 +128,7 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-@pytest.fixture(scope="module")
-def opened(browser: Any, sweep: Path) -> Iterator[Any]:
+def open_page(browser: Any, sweep: Path) -> Any:
     """The page at desktop width; what it asked for and complained of is in ``requests`` and ``complaints``."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(PATIENCE)
@@ -139,6 +138,12 @@ def opened(browser: Any, sweep: Path) -> Iterator[Any]:
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.goto(f"file://{sweep / 'report.html'}")
     page.wait_for_selector("#plot-0 .trace")
+    return page
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Any, sweep: Path) -> Iterator[Any]:
+    page = open_page(browser, sweep)
     yield page
     page.close()
 
@@ -221,8 +226,10 @@ def test_numbers_on_the_page_are_those_of_the_file(opened: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "start"), [("accuracy_by_depth.svg", b"<svg"), ("accuracy_by_depth.png", b"\x89PNG"), ("plot-0.svg", b"<svg")]
 )
-def test_figures_download(opened: Any, name: str, start: bytes) -> None:
-    content = downloaded(opened, name)
+def test_figures_download(browser: Any, sweep: Path, name: str, start: bytes) -> None:
+    page = open_page(browser, sweep)  # anew: after ten downloads Chromium asks before the next
+    content = downloaded(page, name)
+    page.close()
     assert content.startswith(start) and len(content) > 3000
 
 
