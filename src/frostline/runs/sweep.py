@@ -135,7 +135,7 @@ def _number(word: str | None) -> float | None:
 def _check_numbers(folder: Path, row: dict[str, Any]) -> None:
     with damage_told(folder):
         for name in (*WHOLE_NUMBERS, "optimizer.lr", "optimizer.C"):
-            value = row.get(name)
+            value: Any = row.get(name)
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             is_fit = is_number and (name not in WHOLE_NUMBERS or (abs(value) < 2**63 and float(value).is_integer()))
             if value is not None and not is_fit:
