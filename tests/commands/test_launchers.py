@@ -142,3 +142,20 @@ def test_what_is_wrong_with_a_launcher_is_one_sentence(frostline, tiny, tmp_path
     for part in says:
         assert part in result.err
     assert not (sweep / "0").exists()
+
+
+def test_jobs_side_by_side_share_the_cores(monkeypatch, tmp_path):
+    import torch
+
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    try:
+        for at_once, threads in ((3, 2), (8, 1), (20, 1)):
+            placement.take_place(0, at_once, [], tmp_path)
+            assert torch.get_num_threads() == threads
+        monkeypatch.setenv("OMP_NUM_THREADS", "5")
+        placement.take_place(0, 2, [], tmp_path)
+        assert torch.get_num_threads() == 1, "the user has said how many"
+    finally:
+        torch.set_num_threads(before)
