@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
+import warnings
 
 from frostline.trust import without_secrets
 
@@ -35,3 +36,17 @@ class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
         return told(super().format(record))
+
+
+def quieten() -> None:
+    """Keep Lightning's hints, which do not apply here, off the terminal."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*in eval mode.*",
+        ".*Checkpoint directory .* exists.*",
+        ".*LeafSpec.*",
+        ".*dirpath has changed.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 
-from frostline.commands.train import quieten
 from frostline.data.batching import SortedBatches
 from frostline.data.module import SCORING_TOKENS
 from frostline.data.tokens import tokenise_texts
@@ -28,6 +27,7 @@ from frostline.schema import Config, PathsConfig
 from frostline.strategies import Classifier, build_classifier
 from frostline.strategies.checkpoint import load_checkpoint, read_pointer
 from frostline.strategies.predict import logits_of
+from frostline.terminal import quieten
 
 CHUNK = 4096  # sentences that are tokenised, and sorted by length, at a time
 

@@ -57,7 +57,7 @@ def measure(run_or_sweep: Path, measures: dict[str, MeasureConfig], paths: Paths
     Raises:
         FrostlineError: no measure was chosen, or there is no finished run.
     """
-    from frostline.commands.train import quieten
+    from frostline.terminal import quieten
 
     if not measures:
         raise FrostlineError("No measure was chosen; choose some with measure=[layers,geometry].")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from frostline.commands.frozen import frozen_features, probe_first, use_cached_s
 from frostline.data.module import SentenceModule
 from frostline.data.sentences import load_data
 from frostline.encoder.cache import ActivationCache
-from frostline.encoder.load import Pretrained, load_encoder
+from frostline.encoder.load import load_encoder
 from frostline.encoder.quick import quicken
 from frostline.errors import FrostlineError, PrunedError
 from frostline.interruption import Interrupted, interruptible
@@ -42,8 +41,9 @@ from frostline.strategies.dynamics import TrainingDynamics
 from frostline.strategies.predict import predict
 from frostline.strategies.pruning import Pruning, Report
 from frostline.strategies.rehearsal import attach_reading
-from frostline.strategies.remedies import interpolate
+from frostline.strategies.remedies import move_towards_start
 from frostline.strategies.trainer import KeepBest, Resume, build_trainer, is_readable
+from frostline.terminal import quieten
 
 log = logging.getLogger(__name__)
 
@@ -246,15 +246,6 @@ def follow_sentences(config: Config, datamodule: SentenceModule, clock: Resume) 
     return TrainingDynamics(datamodule, config.trainer.precision, clock) if config.callbacks.dynamics else None
 
 
-def move_towards_start(module: Classifier, pretrained: Pretrained, alpha: float) -> None:
-    """Put the encoder's weights on the line from the pretrained (alpha 0) to the fine-tuned ones (1); the head stays."""
-    trained = {name: parameter for name, parameter, _ in module.trained_below()}
-    start = {name: pretrained.model.get_parameter(name) for name in trained}
-    with torch.no_grad():
-        for name, weight in interpolate(start, trained, alpha).items():
-            trained[name].copy_(weight)
-
-
 def update_scale(config: Config) -> float | None:
     """Return the scale of low-rank updates; None where there are none."""
     return config.strategy.alpha / config.strategy.rank if isinstance(config.strategy, LoraStrategy) else None
@@ -306,17 +297,3 @@ def describe(config: Config, manifest: dict[str, Any], trained: int, total: int)
         f"{words}{probe}: {trained:,} of {total:,} parameters train on {sentences['train']:,} sentences of {config.data.label} "
         f"(validation {sentences['validation']:,}, test {sentences['test']:,}){cut}"
     )
-
-
-def quieten() -> None:
-    """Keep Lightning's hints, which do not apply here, off the terminal."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*in eval mode.*",
-        ".*Checkpoint directory .* exists.*",
-        ".*LeafSpec.*",
-        ".*dirpath has changed.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)

@@ -27,7 +27,9 @@ from frostline.schema import (
 )
 
 if TYPE_CHECKING:
+    from frostline.encoder.load import Pretrained
     from frostline.encoder.split import SplitEncoder
+    from frostline.strategies.classifier import Classifier
     from frostline.strategies.partial import PartialClassifier
 
 
@@ -166,3 +168,12 @@ def set_dropout(encoder: SplitEncoder, rates: DropoutRates) -> None:
             module.p = rates.attention if name.endswith(of_attention) else rates.hidden
         elif isinstance(getattr(module, of_attention, None), float):  # ModernBERT's attention holds the number itself
             setattr(module, of_attention, rates.attention)
+
+
+def move_towards_start(module: Classifier, pretrained: Pretrained, alpha: float) -> None:
+    """Put the encoder's weights on the line from the pretrained (alpha 0) to the fine-tuned ones (1); the head stays."""
+    trained = {name: parameter for name, parameter, _ in module.trained_below()}
+    start = {name: pretrained.model.get_parameter(name) for name in trained}
+    with torch.no_grad():
+        for name, weight in interpolate(start, trained, alpha).items():
+            trained[name].copy_(weight)

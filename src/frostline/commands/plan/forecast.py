@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import frostline.commands.train  # noqa: F401  all that a run imports, which is part of the start of its process
 from frostline.commands.plan import Part
 from frostline.commands.plan.calibration import Speed, Throughput, device_of, seconds_to_encode, speed_of, throughput_of
 from frostline.commands.plan.kinds import Kind, encoder_key
 from frostline.commands.plan.work import Encoding, Job, encodings, parameter_counts
-from frostline.commands.train import quieten  # this imports all that a run does, which is part of the start of its process
 from frostline.data.module import SentenceModule
 from frostline.data.sentences import load_data
 from frostline.encoder.cache import ActivationCache
@@ -25,6 +25,7 @@ from frostline.once import Once
 from frostline.runs.manifest import surroundings
 from frostline.runs.wandb import finish_wandb, start_wandb
 from frostline.schema import Config, HubModel, PlanOptions
+from frostline.terminal import quieten
 
 STAND_IN_BLOCKS = 2
 
