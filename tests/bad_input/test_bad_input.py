@@ -736,13 +736,6 @@ class TestACommandOnFinishedRuns:
         (run_dir / "config.yaml").write_text("seed: [")
         assert_refused(frostline(command, f"run={run_dir}"), "config.yaml", "damaged", command=command)
 
-    def test_tells_a_damaged_manifest(self, frostline: Frostline, tmp_path: Path, run_dir: Path, command: str) -> None:
-        if command == "evaluate":
-            pytest.skip("evaluate does not read the manifest")
-        (run_dir / "manifest.json").write_text("{")
-        assert_refused(frostline(command, f"run={run_dir}"), "manifest.json", "damaged", command=command)
-        assert_nothing_written(tmp_path)
-
     def test_says_that_a_run_is_unfinished(self, frostline: Frostline, tmp_path: Path, run_dir: Path, command: str) -> None:
         change_manifest(run_dir, status="running")
         for name in ("metrics.json", "predictions.parquet"):
@@ -757,6 +750,15 @@ class TestACommandOnFinishedRuns:
         else:
             assert_refused(result, str(run_dir), "finished run", command=command)
         assert_nothing_written(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["reproduce", "report"])  # evaluate does not read it
+def test_a_command_on_a_finished_run_tells_a_damaged_manifest(
+    frostline: Frostline, tmp_path: Path, run_dir: Path, command: str
+) -> None:
+    (run_dir / "manifest.json").write_text("{")
+    assert_refused(frostline(command, f"run={run_dir}"), "manifest.json", "damaged", command=command)
+    assert_nothing_written(tmp_path)
 
 
 DAMAGED = {
